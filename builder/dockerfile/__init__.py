@@ -1,0 +1,1 @@
+"""Text → logical lines → lark → typed instructions; expansion; ignore files."""

@@ -1,0 +1,1 @@
+"""The library: containers, images, networks and volumes, without a terminal and without HTTP."""

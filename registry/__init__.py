@@ -1,0 +1,1 @@
+"""Content by digest, and the Distribution protocol on both ends."""

@@ -1,0 +1,1 @@
+"""A root filesystem and a container specification in; a supervised process tree out."""
