@@ -1,6 +1,6 @@
 """One frozen type for each instruction, with its place in the file. Words are as written: expansion comes later.
 
-Where BuildKit expands a word, the field holds the raw word, quotes and escapes included; `expand.py` turns it into text.
+Where BuildKit expands a word, the field holds the raw word, quotes and escapes included; `expand.py` makes it text.
 """
 
 from dataclasses import dataclass
@@ -205,7 +205,7 @@ class Maintainer(Instruction):
 
 
 @dataclass(frozen=True, slots=True)
-class Warning_:
+class Advice:
     """Something that works but hurts; `rule` is BuildKit's name of the check."""
 
     rule: str
@@ -221,4 +221,4 @@ class Dockerfile:
     escape: str = "\\"
     syntax: str = ""
     checks: str = ""  # value of the check= directive
-    warnings: tuple[Warning_, ...] = ()
+    warnings: tuple[Advice, ...] = ()
