@@ -1,0 +1,110 @@
+"""The only place that turns errors into exit codes, and the only one that is paid by every command.
+
+`pybuild --version` must not import click; each command's module is imported when that command runs.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+COMMANDS = {
+    # command: (module, attribute, one line for the list)
+    "attach": ("pybuild.cli.containers", "attach", "Follow the output of a running container, and type into it"),
+    "build": ("pybuild.cli.build", "build", "Build an image from a Dockerfile"),
+    "completion": ("pybuild.cli.system", "completion", "Print the completion script for bash, zsh or fish"),
+    "exec": ("pybuild.cli.containers", "exec_", "Run a command in a running container"),
+    "image": ("pybuild.cli.images", "image", "List, inspect and remove images"),
+    "images": ("pybuild.cli.images", "images", "List images"),
+    "info": ("pybuild.cli.system", "info", "Show what this machine and this installation can do"),
+    "inspect": ("pybuild.cli.containers", "inspect", "Show all there is to know of a container or an image, as JSON"),
+    "kill": ("pybuild.cli.containers", "kill", "Send a signal to running containers"),
+    "load": ("pybuild.cli.images", "load", "Load images from a Docker archive or an OCI layout"),
+    "login": ("pybuild.cli.images", "login", "Keep credentials for a registry"),
+    "logout": ("pybuild.cli.images", "logout", "Forget the credentials for a registry"),
+    "logs": ("pybuild.cli.containers", "logs", "Show the output of a container"),
+    "ps": ("pybuild.cli.containers", "ps", "List containers"),
+    "pull": ("pybuild.cli.images", "pull", "Fetch an image from a registry"),
+    "push": ("pybuild.cli.images", "push", "Send an image to a registry"),
+    "registry": ("pybuild.cli.registry", "registry", "Run and care for a registry"),
+    "rm": ("pybuild.cli.containers", "rm", "Remove containers"),
+    "rmi": ("pybuild.cli.images", "rmi", "Remove images"),
+    "run": ("pybuild.cli.containers", "run", "Run a command in a new container"),
+    "save": ("pybuild.cli.images", "save", "Write images to a Docker archive or an OCI layout"),
+    "start": ("pybuild.cli.containers", "start", "Start stopped containers"),
+    "stop": ("pybuild.cli.containers", "stop", "Stop running containers"),
+    "tag": ("pybuild.cli.images", "tag", "Give an image another name"),
+    "version": ("pybuild.cli.system", "version", "Show versions"),
+    "wait": ("pybuild.cli.containers", "wait", "Wait until containers stop, and print their exit codes"),
+}
+INTERRUPTED = 130
+
+
+@runtime_checkable
+class UserFacing(Protocol):
+    """The shape that the error families of all packages share."""
+
+    hint: str | None
+    exit_code: int
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code. The only catcher of errors."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words in (["--version"], ["-V"]):
+        from pybuild import __version__
+
+        sys.stdout.write(f"pybuild {__version__}\n")
+        return 0
+    try:
+        return _dispatch(words)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        return _report(error, debug="--debug" in words or bool(os.environ.get("PYBUILD_DEBUG")))
+
+
+def _dispatch(words: list[str]) -> int:
+    from pybuild.cli.door import with_default_command
+    from pybuild.cli.door import pybuild as door
+
+    found = door.main(with_default_command(words), prog_name="pybuild", standalone_mode=False)
+    return found if isinstance(found, int) else 0
+
+
+def _report(error: Exception, *, debug: bool) -> int:
+    """Two lines for an error of ours; a traceback only when asked for."""
+    import click
+
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.Abort):
+        return INTERRUPTED
+    if isinstance(error, click.ClickException):
+        error.show(sys.stderr)
+        return error.exit_code
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, UserFacing):
+        message, hint, code = str(error), error.hint, error.exit_code
+    elif isinstance(error, OSError):
+        message, hint, code = _os_error(error), None, 1
+    else:
+        message = f"internal fault: {type(error).__name__}: {error}"
+        hint, code = "this is a bug in pybuild; run again with --debug and report the traceback", 70
+    sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
+    return code
+
+
+def _os_error(error: OSError) -> str:
+    return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
