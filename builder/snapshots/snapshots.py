@@ -1,0 +1,315 @@
+"""The index of snapshots (SQLite) and their directories.
+
+    root/snapshots/
+      index.db        key or name, parent, committed or not, owner
+      empty/          the lower directory of snapshots without a parent: overlayfs wants at least one
+      <n>/fs          what this snapshot adds to its parent; the upper directory while it is active
+      <n>/work        overlayfs' own
+
+Order: the row comes before its directory and goes before it, and numbers are never used twice; so a directory without
+a row is garbage at any time, and `sweep` may remove it while others work.
+"""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from builder.errors import SnapshotError
+from builder.snapshots.trees import remove_tree
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS snapshot (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    parent INTEGER REFERENCES snapshot (id) ON DELETE RESTRICT,
+    committed INTEGER NOT NULL DEFAULT 0,
+    owner_pid INTEGER NOT NULL,
+    owner_start INTEGER NOT NULL,
+    used REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS snapshot_parent ON snapshot (parent);
+"""
+_CHAIN = """
+WITH RECURSIVE chain (id, depth) AS (
+    SELECT id, 0 FROM snapshot WHERE key = ? AND committed
+    UNION ALL
+    SELECT snapshot.parent, depth + 1 FROM chain JOIN snapshot USING (id) WHERE snapshot.parent IS NOT NULL
+)
+SELECT id FROM chain ORDER BY depth
+"""
+_CONTAINER = "container-"  # keys with this prefix outlive every process and are only removed by name
+_LOCK_SECONDS = 60
+_IN_USE_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A filesystem state: `upper` over `lower` (absolute paths, topmost first, never empty)."""
+
+    key: str  # the name, if it is committed
+    parent: str | None
+    lower: tuple[str, ...]
+    upper: str
+    work: str
+
+
+class Snapshots:
+    """All snapshots below one state root. Safe for many threads and many processes."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).absolute() / "snapshots"
+        self._empty = self.root / "empty"
+        self._lock = threading.RLock()
+        try:
+            _directory(self.root, 0o700)
+            _directory(self._empty, 0o755)
+            self._db = sqlite3.connect(
+                self.root / "index.db", timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise SnapshotError(
+                f"can't open the snapshots in {self.root}: {error}",
+                hint="check the rights on it, or choose another --root",
+            ) from error
+        try:
+            self._create()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _create(self) -> None:
+        try:
+            with _locked(self.root):  # several processes may open a new root at once
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+                self._db.execute("PRAGMA foreign_keys = ON")
+                (version,) = self._db.execute("PRAGMA user_version").fetchone()
+                if version == 0:
+                    self._db.executescript(_SCHEMA + f"PRAGMA user_version = {_VERSION};")
+        except sqlite3.Error as error:
+            raise SnapshotError(f"can't read the index of snapshots in {self.root}: {error}") from error
+        if version not in {0, _VERSION}:
+            raise SnapshotError(
+                f"{self.root} has layout {version}; this version of pybuild knows layout {_VERSION}",
+                hint="use the pybuild that made it, or choose another --root",
+            )
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+                self._db.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                raise SnapshotError(f"the index of snapshots in {self.root} can't be written: {error}") from error
+
+    def exists(self, name: str) -> bool:
+        """Whether a snapshot is committed under `name`."""
+        with self._lock:
+            return (
+                self._db.execute("SELECT 1 FROM snapshot WHERE key = ? AND committed", (name,)).fetchone() is not None
+            )
+
+    def prepare(self, key: str, parent: str | None) -> Snapshot:
+        """Make an active snapshot over a committed one (None: over nothing).
+
+        Raises:
+            SnapshotError: the key is taken, the parent is not there, the disk refuses.
+        """
+        pid = os.getpid()
+        with self._transaction() as db:
+            below = self._committed(db, parent) if parent is not None else None
+            try:
+                number = db.execute(
+                    "INSERT INTO snapshot (key, parent, owner_pid, owner_start, used) VALUES (?, ?, ?, ?, ?)",
+                    (key, below, pid, process_start(pid), time.time()),
+                ).lastrowid
+            except sqlite3.IntegrityError:
+                raise SnapshotError(f"there is a snapshot {key} already") from None
+            if below is not None:
+                db.execute("UPDATE snapshot SET used = ? WHERE id = ?", (time.time(), below))
+            lower = self._lower(db, parent)
+        found = self._snapshot(number or 0, key, parent, lower)
+        try:
+            _directory(self.root / str(number), 0o700)
+            _directory(Path(found.upper), 0o755)
+            _directory(Path(found.work), 0o700)
+            if parent is not None:
+                copy_root_attributes(lower[0], found.upper)
+        except OSError as error:
+            self.remove(key)
+            raise SnapshotError(f"can't make a snapshot in {self.root}: {error}") from error
+        return found
+
+    def get(self, key_or_name: str) -> Snapshot | None:
+        with self._lock:
+            row = self._db.execute(
+                "SELECT child.id, parent.key FROM snapshot AS child"
+                " LEFT JOIN snapshot AS parent ON parent.id = child.parent WHERE child.key = ?",
+                (key_or_name,),
+            ).fetchone()
+            if row is None:
+                return None
+            return self._snapshot(row[0], key_or_name, row[1], self._lower(self._db, row[1]))
+
+    def view(self, name: str | None) -> tuple[str, ...]:
+        """Lower directories, topmost first, that show a committed snapshot. Raises SnapshotError if it is not there."""
+        if name is None:
+            return (str(self._empty),)
+        with self._transaction() as db:
+            db.execute("UPDATE snapshot SET used = ? WHERE id = ?", (time.time(), self._committed(db, name)))
+            return self._lower(db, name)
+
+    def commit(self, key: str, name: str) -> None:
+        """Make an active snapshot immutable under `name`. If that name exists already, the new one is dropped.
+
+        The caller has unmounted it. Raises SnapshotError if `key` is not active.
+        """
+        with self._transaction() as db:
+            row = db.execute("SELECT id FROM snapshot WHERE key = ? AND NOT committed", (key,)).fetchone()
+            if row is None:
+                raise SnapshotError(f"there is no active snapshot {key}")
+            taken = db.execute("SELECT 1 FROM snapshot WHERE key = ?", (name,)).fetchone() is not None
+            if taken:
+                db.execute("DELETE FROM snapshot WHERE id = ?", row)
+            else:
+                db.execute(
+                    "UPDATE snapshot SET key = ?, committed = 1, used = ? WHERE id = ?", (name, time.time(), row[0])
+                )
+        if taken:
+            remove_tree(str(self.root / str(row[0])))
+
+    def remove(self, key_or_name: str) -> None:
+        """Remove a snapshot, if it is there. Raises SnapshotError if others stand on it."""
+        with self._transaction() as db:
+            row = db.execute("SELECT id FROM snapshot WHERE key = ?", (key_or_name,)).fetchone()
+            if row is None:
+                return
+            try:
+                db.execute("DELETE FROM snapshot WHERE id = ?", row)
+            except sqlite3.IntegrityError:
+                raise SnapshotError(
+                    f"snapshot {key_or_name} is in use", hint="remove the containers and images that stand on it first"
+                ) from None
+        remove_tree(str(self.root / str(row[0])))
+
+    def sweep(
+        self, keep: Callable[[str], bool] = lambda _: True, *, idle_seconds: float = _IN_USE_SECONDS
+    ) -> tuple[str, ...]:
+        """Remove what nobody will ask for again; others may go on working meanwhile.
+
+        That is: active snapshots whose process is dead, except containers'; committed ones that `keep` does not want,
+        that nothing stands on and that nobody used for `idle_seconds`; directories without a row.
+
+        Returns:
+            The keys and names that are gone.
+        """
+        present = [entry for entry in os.listdir(self.root) if entry.isdecimal()]
+        gone = self._forget_dead()
+        while unwanted := self._forget_unwanted(keep, time.time() - idle_seconds):
+            gone += unwanted
+        with self._lock:
+            known = {str(number) for (number,) in self._db.execute("SELECT id FROM snapshot")}
+        for number in present:
+            if number not in known:
+                remove_tree(str(self.root / number))
+        return tuple(gone)
+
+    def _forget_dead(self) -> list[str]:
+        with self._transaction() as db:
+            rows = db.execute("SELECT id, key, owner_pid, owner_start FROM snapshot WHERE NOT committed").fetchall()
+            dead = [
+                (number, key)
+                for number, key, pid, start in rows
+                if not key.startswith(_CONTAINER) and process_start(pid) != start
+            ]
+            db.executemany("DELETE FROM snapshot WHERE id = ?", [(number,) for number, _ in dead])
+        return [key for _, key in dead]
+
+    def _forget_unwanted(self, keep: Callable[[str], bool], idle_since: float) -> list[str]:
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT id, key FROM snapshot WHERE committed AND used <= ?"
+                " AND id NOT IN (SELECT parent FROM snapshot WHERE parent IS NOT NULL)",
+                (idle_since,),
+            ).fetchall()
+            unwanted = [(number, name) for number, name in rows if not keep(name)]
+            db.executemany("DELETE FROM snapshot WHERE id = ?", [(number,) for number, _ in unwanted])
+        return [name for _, name in unwanted]
+
+    def _committed(self, db: sqlite3.Connection, name: str) -> int:
+        row = db.execute("SELECT id FROM snapshot WHERE key = ? AND committed", (name,)).fetchone()
+        if row is None:
+            raise SnapshotError(f"there is no snapshot {name}", hint="unpack the image again")
+        return int(row[0])
+
+    def _lower(self, db: sqlite3.Connection, name: str | None) -> tuple[str, ...]:
+        if name is None:
+            return (str(self._empty),)
+        return tuple(f"{self.root}/{number}/fs" for (number,) in db.execute(_CHAIN, (name,)))
+
+    def _snapshot(self, number: int, key: str, parent: str | None, lower: tuple[str, ...]) -> Snapshot:
+        return Snapshot(key, parent, lower, f"{self.root}/{number}/fs", f"{self.root}/{number}/work")
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Be the only process here. The lock dies with its holder."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _directory(path: Path, mode: int) -> None:
+    """Make a directory of exactly this mode, whatever the umask; parents are ordinary ones."""
+    if path.is_dir():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(exist_ok=True)
+    path.chmod(mode)
+
+
+def copy_root_attributes(source: str, target: str) -> None:
+    """Give a new upper directory the mode, owner and times of the directory that it will cover.
+
+    overlayfs shows the topmost directory's attributes, so without this every step would reset those of `/`.
+    """
+    known = os.stat(source)
+    os.chown(target, known.st_uid, known.st_gid)
+    os.chmod(target, known.st_mode & 0o7777)
+    os.utime(target, ns=(known.st_mtime_ns, known.st_mtime_ns))
+
+
+def process_start(pid: int) -> int:
+    """When a process started, in clock ticks since boot; 0 if there is none. With its PID this names it for good."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except OSError:
+        return 0
