@@ -64,13 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone; Python would complain when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the door is where every error becomes two lines and an exit code
         return _report(error, debug="--debug" in words or bool(os.environ.get("PYBUILD_DEBUG")))
 
 
 def _dispatch(words: list[str]) -> int:
-    from pybuild.cli.door import with_default_command
     from pybuild.cli.door import pybuild as door
+    from pybuild.cli.door import with_default_command
 
     found = door.main(with_default_command(words), prog_name="pybuild", standalone_mode=False)
     return found if isinstance(found, int) else 0
