@@ -1,0 +1,81 @@
+"""`pybuild registry …`: serve this machine's content store to docker, podman, containerd and all the others."""
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pybuild.errors import UsageError
+
+if TYPE_CHECKING:
+    from pybuild.cli.door import Globals
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def registry() -> None:
+    """Run and care for a registry."""
+
+
+@registry.command(
+    epilog="""\b
+Examples:
+  pybuild registry serve
+  pybuild registry serve --addr 127.0.0.1:0 --quiet
+  pybuild --root /srv/images registry serve --addr 0.0.0.0:5000 --insecure-open"""
+)
+@click.option("--addr", default="127.0.0.1:5000", show_default=True, help="Address to listen on; port 0 takes any.")
+@click.option("--insecure-open", is_flag=True, help="Allow an address that others can reach: without accounts, "
+              "whoever reaches it may read, overwrite and delete everything.")  # fmt: skip
+@click.option("--grace", default=30.0, show_default=True, type=click.FloatRange(min=0), metavar="SECONDS",
+              help="Time that requests in flight get when the server is stopped.")  # fmt: skip
+@click.option("--idle-timeout", default=60.0, show_default=True, type=click.FloatRange(min=0.05), metavar="SECONDS",
+              help="Give up a client that neither sends nor takes a byte for so long.")  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="No line for each request on stderr.")
+@click.pass_obj
+def serve(
+    settings: "Globals", *, addr: str, insecure_open: bool, grace: float, idle_timeout: float, quiet: bool
+) -> None:
+    """Serve the images of this machine as an OCI registry, until SIGTERM or Ctrl-C."""
+    from registry.server.access import AccessLog
+    from registry.server.serve import is_loopback, listen
+    from registry.server.serve import serve as run
+    from registry.server.state import Settings
+    from registry.storage import ContentStore
+
+    if not is_loopback(addr) and not insecure_open:
+        raise UsageError(
+            f"others can reach {addr}, and this registry has no accounts yet",
+            hint="listen on 127.0.0.1, behind a proxy that asks who comes; or give --insecure-open",
+        )
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    log = logging.getLogger(__name__)
+    with ContentStore.open(settings.root) as store, listen(addr, idle_timeout) as listening:
+        host, port = listening.getsockname()[:2]
+        if not is_loopback(addr):
+            log.warning("no accounts: whoever reaches %s:%d may read, overwrite and delete everything", host, port)
+        access = None if quiet else AccessLog(_stderr_line)
+        shown = f"[{host}]" if ":" in host else host
+        run(store, [listening], Settings(idle=idle_timeout, grace=grace), access,
+            ready=lambda: log.info("serving %s on http://%s:%d", settings.root, shown, port))  # fmt: skip
+
+
+def _stderr_line(line: bytes) -> None:
+    sys.stderr.buffer.write(line)
+    sys.stderr.buffer.flush()
+
+
+@registry.command(
+    epilog="""\b
+Examples:
+  pybuild registry gc --dry-run"""
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+@click.pass_obj
+def gc(settings: "Globals", *, dry_run: bool) -> None:
+    """Free what no image, build or upload needs; safe while pushes, pulls and builds run."""
+    from registry.storage import ContentStore
+
+    with ContentStore.open(settings.root) as store:
+        found = store.collect(dry_run=dry_run)
+    click.echo(f"{'would free' if dry_run else 'freed'} {found.bytes} bytes in {found.blobs} blobs")

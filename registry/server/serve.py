@@ -1,0 +1,152 @@
+"""A registry server's life: listen, serve, stop without losing what is under way.
+
+Gives:    serve(), which runs until it is told to stop; RegistryServer, for those who have a loop of their own.
+Promises: after SIGTERM or SIGINT nothing new is accepted, requests in flight get `grace` seconds, and an upload that is
+          cut off can be resumed at any process with the same root. A second signal stops at once.
+Not here: what a request means (dispatch.py and its handlers).
+"""
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
+
+from aiohttp import web
+
+from registry.errors import RegistryError
+from registry.server.access import AccessLog
+from registry.server.dispatch import Dispatcher
+from registry.server.receiving import Receiver
+from registry.server.state import Settings, SmallBlobs, State
+from registry.storage import ContentStore
+
+log = logging.getLogger(__name__)
+_BACKLOG = 1024
+_BUFFER = 1024 * 1024  # bytes of a body read ahead; twice this stops the client by flow control
+_THREADS = 16  # hashing and fsync of uploads
+_LAST_SECONDS = 1.0  # for requests that were cut off at the end of grace to put down their progress
+_MAX_FIELD = 64 * 1024  # bytes of a header field: podman asks for a thousand ranges in one
+
+
+class ListenError(RegistryError):
+    """The address can't be served at."""
+
+
+def listen(address: str, idle: float) -> socket.socket:
+    """Bind `host:port`. Raises ListenError."""
+    host, port = split_address(address)
+    try:
+        (family, kind, protocol, _, where), *_ = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        found = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ListenError(f"can't listen on {address}: {error.strerror or error}", hint="give host:port") from error
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit this: the kernel gives up a client that takes no byte for so long.
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(idle * 1000))
+        found.bind(where)
+        found.listen(_BACKLOG)
+    except OSError as error:
+        found.close()
+        raise ListenError(
+            f"can't listen on {address}: {error.strerror}", hint="is another server there? --addr takes another port"
+        ) from error
+    found.setblocking(False)
+    return found
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port`, `[v6]:port` or `:port` (every address). Raises ListenError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ListenError(f"not an address: {address!r}", hint="write host:port, as in 127.0.0.1:5000")
+    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104  # asked for by ":port"
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach `address`; a name counts only when it is localhost."""
+    host, _ = split_address(address)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class RegistryServer:
+    """Serves on sockets that already listen, inside the running loop."""
+
+    def __init__(self, store: ContentStore, settings: Settings, access: AccessLog | None = None) -> None:
+        self._state = State(store, settings, Receiver(), SmallBlobs(store, settings.small_blobs))
+        self._dispatcher = Dispatcher(self._state, access)
+        self._http = web.Server(
+            self._dispatcher,
+            access_log=None,
+            read_bufsize=_BUFFER,
+            keepalive_timeout=settings.idle,
+            auto_decompress=False,  # a blob is the bytes that were sent, whatever Content-Encoding claims
+            max_field_size=_MAX_FIELD,
+            logger=logging.getLogger(f"{__name__}.http"),
+        )
+        self._listening: list[asyncio.Server] = []
+
+    async def start(self, *sockets: socket.socket) -> Self:
+        loop = asyncio.get_running_loop()
+        self._listening = [await loop.create_server(self._http, sock=one, backlog=_BACKLOG) for one in sockets]
+        return self
+
+    async def stop(self, *, hurry: asyncio.Event | None = None) -> None:
+        """Let requests in flight finish, for `grace` seconds or until `hurry` is set, then cut them off."""
+        self._state.stopping = True
+        for one in self._listening:
+            one.close()
+        for connection in self._http.connections:
+            if connection not in self._dispatcher.busy:
+                connection.close()
+        await self._drained(hurry or asyncio.Event())
+        await self._http.shutdown(_LAST_SECONDS)
+
+    async def _drained(self, hurry: asyncio.Event) -> None:
+        waits = [asyncio.ensure_future(self._dispatcher.idle()), asyncio.ensure_future(hurry.wait())]
+        await asyncio.wait(waits, timeout=self._state.settings.grace, return_when=asyncio.FIRST_COMPLETED)
+        for one in waits:
+            one.cancel()
+
+
+def serve(
+    store: ContentStore,
+    sockets: list[socket.socket],
+    settings: Settings,
+    access: AccessLog | None = None,
+    ready: Callable[[], object] = lambda: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; `ready` is called once connections are accepted."""
+    asyncio.run(_serve(store, sockets, settings, access, ready))
+
+
+async def _serve(
+    store: ContentStore,
+    sockets: list[socket.socket],
+    settings: Settings,
+    access: AccessLog | None,
+    ready: Callable[[], object],
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, "registry"))
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def told() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told)
+    server = await RegistryServer(store, settings, access).start(*sockets)
+    ready()
+    await stop.wait()
+    log.info("stopping; requests in flight have %g seconds, a second signal stops at once", settings.grace)
+    await server.stop(hurry=hurry)

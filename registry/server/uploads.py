@@ -1,0 +1,82 @@
+"""Pushing blobs: in one request, in chunks, as a stream, or by mounting (distribution-spec end-4, 5, 6, 11, 13, 14)."""
+
+import asyncio
+
+from registry.errors import DigestInvalid, NameInvalid
+from registry.model import Digest
+from registry.model.reference import check_repository
+from registry.server.answers import Answer
+from registry.server.ranges import check_chunk, received
+from registry.server.state import Call
+from registry.storage import Upload
+
+
+async def post_upload(call: Call) -> Answer:
+    """Start a session; or take the whole blob at once (`digest`); or find it in another repository (`mount`)."""
+    if wanted := call.query.get("mount"):
+        digest = Digest.parse(wanted)
+        if await asyncio.to_thread(call.store.mount, call.name, digest, _source(call.query.get("from"))):
+            return _created(call.name, digest)
+    expected = Digest.parse(call.query["digest"]) if "digest" in call.query else None
+    algorithm = expected.algorithm if expected else call.query.get("digest-algorithm", "sha256")
+    upload = await asyncio.to_thread(call.store.start_upload, call.name, algorithm)
+    return _progress(202, upload) if expected is None else await _receive_last(call, upload, expected)
+
+
+def _source(name: str | None) -> str | None:
+    """Where to mount from. A name that no repository can have is like one that does not exist: no mount."""
+    try:
+        return check_repository(name) if name else None
+    except NameInvalid:
+        return ""
+
+
+async def patch_upload(call: Call) -> Answer:
+    """One chunk (with Content-Range) or as much of a stream as comes."""
+    upload = _continued(call)
+    await call.state.receiver.receive(call.body, upload)
+    upload.flush()
+    return _progress(202, upload)
+
+
+async def put_upload(call: Call) -> Answer:
+    """The end of an upload, with its last bytes or none."""
+    if "digest" not in call.query:
+        raise DigestInvalid("no digest given", hint="end an upload with PUT …?digest=sha256:…")
+    return await _receive_last(call, _continued(call), Digest.parse(call.query["digest"]))
+
+
+def _continued(call: Call) -> Upload:
+    upload = call.store.upload(call.name, call.argument)
+    if claimed := call.headers.get("Content-Range"):
+        check_chunk(upload.size, claimed, call.body.length)
+    return upload
+
+
+async def _receive_last(call: Call, upload: Upload, expected: Digest) -> Answer:
+    await call.state.receiver.receive(call.body, upload)
+    digest = await asyncio.to_thread(upload.finish, expected)
+    return _created(call.name, digest)
+
+
+async def get_upload(call: Call) -> Answer:
+    """Where to go on after a broken connection."""
+    return _progress(204, call.store.upload(call.name, call.argument))
+
+
+async def delete_upload(call: Call) -> Answer:
+    await asyncio.to_thread(call.store.upload(call.name, call.argument).cancel)
+    return Answer(204)
+
+
+def _created(name: str, digest: Digest) -> Answer:
+    return Answer(201, {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": str(digest)})
+
+
+def _progress(status: int, upload: Upload) -> Answer:
+    headers = {
+        "Location": f"/v2/{upload.repo}/blobs/uploads/{upload.id}",  # relative: no proxy in between can make it wrong
+        "Range": received(upload.size),
+        "Docker-Upload-UUID": upload.id,
+    }
+    return Answer(status, headers)
