@@ -1,0 +1,18 @@
+"""Content by digest on the local disk: see store.py for the room's rules."""
+
+from registry.storage.blobs import Ingest
+from registry.storage.leases import Lease
+from registry.storage.store import ContentStore
+from registry.storage.uploads import Upload
+from registry.storage.values import Collected, StoredImage, StoredManifest, StoredTag
+
+__all__ = [
+    "Collected",
+    "ContentStore",
+    "Ingest",
+    "Lease",
+    "StoredImage",
+    "StoredManifest",
+    "StoredTag",
+    "Upload",
+]
