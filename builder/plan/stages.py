@@ -1,0 +1,94 @@
+"""Instructions → global ARGs and stages, and which stage a name means. Pure."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from builder.dockerfile.instructions import Add, Arg, Copy, Dockerfile, DockerfileError, From, Instruction, Run, Workdir
+
+RESERVED = ("context", "scratch")
+
+
+@dataclass(frozen=True, slots=True)
+class StageDefinition:
+    """FROM and what follows, as written."""
+
+    index: int
+    from_: From
+    instructions: tuple[Instruction, ...]
+
+    @property
+    def name(self) -> str:
+        """As progress and errors call it."""
+        return self.from_.stage or f"stage-{self.index}"
+
+    @property
+    def steps(self) -> int:
+        """How many of the instructions touch files."""
+        return sum(isinstance(instruction, Add | Copy | Run | Workdir) for instruction in self.instructions)
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    global_args: tuple[Arg, ...]
+    definitions: tuple[StageDefinition, ...]
+
+    @classmethod
+    def split(cls, dockerfile: Dockerfile) -> "Stages":
+        """Raises DockerfileError: an instruction stands before the first FROM, or there is no FROM."""
+        global_args: list[Arg] = []
+        groups: list[tuple[From, list[Instruction]]] = []
+        for instruction in dockerfile.instructions:
+            if isinstance(instruction, From):
+                groups.append((instruction, []))
+            elif groups:
+                groups[-1][1].append(instruction)
+            elif isinstance(instruction, Arg):
+                global_args.append(instruction)
+            else:
+                raise DockerfileError(
+                    "no build stage in current context",
+                    at=instruction.at,
+                    hint="put FROM first; only ARG may stand before it",
+                )
+        if not groups:
+            at = dockerfile.instructions[-1].at
+            raise DockerfileError("there is no FROM", at=at, hint="start with FROM and an image, or FROM scratch")
+        definitions = tuple(StageDefinition(i, from_, tuple(body)) for i, (from_, body) in enumerate(groups))
+        return cls(tuple(global_args), definitions)
+
+    def base(self, name: str, before: int) -> StageDefinition | None:
+        """The stage that `FROM name` in stage number `before` means: the nearest earlier one, by name only."""
+        wanted = name.lower()
+        found = [stage for stage in self.definitions[:before] if stage.from_.stage == wanted]
+        return found[-1] if found else None
+
+    def source(self, name: str) -> StageDefinition | None:
+        """The stage that `--from=name` means: the last of that name in the file, else by number."""
+        wanted = name.lower()
+        found = [stage for stage in self.definitions if stage.from_.stage == wanted]
+        if found:
+            return found[-1]
+        if name.isascii() and name.isdigit() and int(name) < len(self.definitions):
+            return self.definitions[int(name)]
+        return None
+
+    def target(self, name: str) -> StageDefinition:
+        """The stage to build; the last one if `name` is empty. Raises DockerfileError."""
+        if not name:
+            return self.definitions[-1]
+        found = self.source(name)
+        if found is None:
+            raise DockerfileError(
+                f"target stage {name!r} could not be found",
+                at=self.definitions[0].from_.at,
+                hint=did_you_mean(name, [stage.from_.stage or str(stage.index) for stage in self.definitions]),
+            )
+        return found
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str | None:
+    near = difflib.get_close_matches(word, known, 1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"there is {', '.join(known)}" if known else None

@@ -1,0 +1,52 @@
+"""Cache keys (reference §1.10). Pure.
+
+The fast key is made of definitions and of the names of file systems, which cost nothing to know. The slow key has the
+content of what a step selects from its sources instead, so it also hits when another stage gives the same files.
+Both stand on the parent's *output*, not on how it was made: a step whose new output equals the old one lets the
+steps after it hit again.
+"""
+
+from collections.abc import Sequence
+
+from builder.plan.vertices import CopyOp, InlineFile, MkdirOp, RunOp, canonical
+from registry.model import Digest
+
+_VERSION = 1  # raise it when a step of the same definition makes something else than before
+
+
+def fast_key(
+    op: CopyOp | RunOp | MkdirOp, parent: str | None, sources: Sequence[str | None], epoch: int | None
+) -> Digest | None:
+    """The key from definitions.
+
+    Args:
+        op: what the step does.
+        parent: name of the file system it stands on.
+        sources: name of each further input; None if that has no name that stands for its content.
+        epoch: SOURCE_DATE_EPOCH if the user gave one: it is then in the output.
+
+    Returns:
+        None if a source has no name.
+    """
+    if None in sources:
+        return None
+    return _key({"kind": "fast", "op": op.definition(), "parent": parent, "sources": list(sources), "epoch": epoch})
+
+
+def slow_key(op: CopyOp | RunOp, parent: str | None, contents: Sequence[Digest], epoch: int | None) -> Digest:
+    """The key from content: `contents` are the digests of what the op's sources or mounts select, in order."""
+    if isinstance(op, CopyOp):
+        definition = {**op.manner(), "inline": [[f.name, f.content] for f in op.sources if isinstance(f, InlineFile)]}
+    else:
+        definition = dict(op.definition())
+    names = [str(digest) for digest in contents]
+    return _key({"kind": "slow", "op": definition, "parent": parent, "contents": names, "epoch": epoch})
+
+
+def image_key(config: bytes) -> Digest:
+    """Under which the time of making is kept of an image whose config, times aside, is `config`."""
+    return _key({"kind": "image", "config": str(Digest.of(config))})
+
+
+def _key(parts: dict[str, object]) -> Digest:
+    return Digest.of(canonical({"version": _VERSION, **parts}))
