@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,9 @@ RESTLESS = re.compile(
 
 
 @pytest.fixture(scope="module")
-def net() -> Iterator[None]:
+def net() -> None:
     """The machine's own network: see above."""
-    yield
+    return
 
 
 @pytest.fixture(scope="module")
