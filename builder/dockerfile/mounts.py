@@ -1,0 +1,129 @@
+"""`RUN --mount=…`: text to MountFlag, and a MountFlag with its variables expanded."""
+
+import csv
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from builder.dockerfile.faults import did_you_mean
+from builder.dockerfile.flags import FlagFault
+from builder.dockerfile.instructions import MountFlag
+
+TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
+SHARINGS = ("shared", "private", "locked")
+_FIELDS = {
+    "type": "type",
+    "from": "from_",
+    "source": "source",
+    "src": "source",
+    "target": "target",
+    "dst": "target",
+    "destination": "target",
+    "id": "id",
+    "sharing": "sharing",
+    "mode": "mode",
+    "uid": "uid",
+    "gid": "gid",
+    "size": "size",
+    "env": "env",
+}
+_SWITCHES = {"readonly": True, "ro": True, "readwrite": False, "rw": False}
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+_FALSE = ("0", "f", "F", "false", "FALSE", "False")
+_SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)? ?(?:[kmgtp]i?b?|b)?", re.IGNORECASE)
+
+
+def parse_mount(text: str) -> MountFlag:
+    """Read the value of `--mount`. Values that hold a variable are not checked yet. Raises FlagFault."""
+    try:
+        rows = list(csv.reader([text], strict=True))
+    except csv.Error as error:
+        raise FlagFault(f"--mount: {error}", text) from None
+    values: dict[str, str] = {}
+    read_only: bool | None = None
+    required: bool | None = None
+    for entry in rows[0] if rows else ():
+        written, equals, value = entry.partition("=")
+        key = written.lower()
+        if key in _SWITCHES:
+            read_only = _SWITCHES[key] == (_boolean(key, value, entry) if equals else True)
+        elif key == "required":
+            required = _boolean(key, value, entry) if equals else True
+        elif key not in _FIELDS:
+            known = (*_FIELDS, *_SWITCHES, "required")
+            raise FlagFault(f"--mount: unknown key {written!r}", written, hint=did_you_mean(key, known))
+        elif not equals:
+            raise FlagFault(f"--mount: {written} needs a value", entry, hint=f"write {key}=…")
+        else:
+            values[_FIELDS[key]] = value
+    mount = MountFlag(**values, read_only=read_only, required=bool(required))
+    if "$" in mount.from_[:-1]:
+        raise FlagFault(
+            "--mount: from doesn't support variables",
+            mount.from_,
+            hint="give the image a stage name with FROM … AS name, use that",
+        )
+    given = values.keys() | ({"required"} if required is not None else set())
+    return _checked(mount, given)
+
+
+def expand_mount(mount: MountFlag, expand: Callable[[str], str]) -> MountFlag:
+    """Put the values of variables in, everywhere but in `from`, and check the result. Raises FlagFault."""
+    names = dict.fromkeys(_FIELDS.values())
+    words: dict[str, Any] = {name: expand(word) for name in names if name != "from_" and (word := getattr(mount, name))}
+    given = {name for name in names if getattr(mount, name) and (name != "sharing" or mount.sharing != "shared")}
+    return _checked(replace(mount, **words), given | ({"required"} if mount.required else set()))
+
+
+def _checked(mount: MountFlag, given: set[str]) -> MountFlag:
+    if "$" in mount.type:
+        return mount
+    kind = mount.type.lower()
+    if kind not in TYPES:
+        hint = did_you_mean(kind, TYPES) or f"one of {', '.join(TYPES)}"
+        raise FlagFault(f"--mount: unknown type {mount.type!r}", mount.type, hint=hint)
+    sharing = mount.sharing.lower()
+    if sharing not in SHARINGS and "$" not in sharing:
+        hint = did_you_mean(sharing, SHARINGS) or f"one of {', '.join(SHARINGS)}"
+        raise FlagFault(f"--mount: unknown sharing {mount.sharing!r}", mount.sharing, hint=hint)
+    _check_keys(kind, given)
+    for name, value, pattern, what in (
+        ("mode", mount.mode, "[0-7]{1,11}", "octal digits"),
+        ("uid", mount.uid, "[0-9]{1,10}", "a number"),
+        ("gid", mount.gid, "[0-9]{1,10}", "a number"),
+    ):
+        if name in given and "$" not in value and not re.fullmatch(pattern, value):
+            raise FlagFault(f"--mount: {name} is {what}, not {value!r}", value or name)
+    if mount.size and "$" not in mount.size and not _SIZE.fullmatch(mount.size):
+        raise FlagFault(f"--mount: not a size: {mount.size!r}", mount.size, hint="write it like 64m or 1g")
+    if kind == "secret" and not {"id", "source", "target"} & given:
+        raise FlagFault("--mount: a secret needs an id", "secret", hint="write type=secret,id=NAME")
+    if kind == "secret" and {"id", "source"} <= given:
+        raise FlagFault("--mount: source and id of a secret are the same thing", "source", hint="keep id")
+    return replace(mount, type=kind, sharing=sharing)
+
+
+_ONLY_FOR = {
+    "mode": ("cache", "secret", "ssh"),
+    "uid": ("cache", "secret", "ssh"),
+    "gid": ("cache", "secret", "ssh"),
+    "sharing": ("cache",),
+    "size": ("tmpfs",),
+    "required": ("secret", "ssh"),
+    "from_": ("bind", "cache", "tmpfs", "ssh"),
+}
+
+
+def _check_keys(kind: str, given: set[str]) -> None:
+    for name in sorted(given):
+        kinds = _ONLY_FOR.get(name, TYPES)
+        if kind not in kinds:
+            key = name.rstrip("_")
+            raise FlagFault(f"--mount: {key} is not for type {kind}", key, hint=f"it is for {', '.join(kinds)}")
+
+
+def _boolean(key: str, value: str, entry: str) -> bool:
+    if value not in _TRUE + _FALSE:
+        raise FlagFault(f"--mount: {key} is true or false, not {value!r}", entry)
+    return value in _TRUE
