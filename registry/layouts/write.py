@@ -1,0 +1,252 @@
+"""Writing images from the store to a file or a folder. The same images give the same bytes, whenever and wherever."""
+
+import contextlib
+import io
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from registry.errors import BlobUnknown, DigestInvalid, ManifestUnknown
+from registry.layouts.decompress import compression_of, decompressed
+from registry.model import Descriptor, Digest, Index, Reference, parse_manifest
+from registry.model.digest import new_hasher
+from registry.model.media_types import is_distributable
+from registry.storage import ContentStore, StoredImage, StoredManifest
+from registry.storage.images import find_image
+
+Named = tuple[Reference | None, Digest]
+Pieces = Callable[[], Iterator[bytes]]
+_PIECE = 1024 * 1024
+NAME_ANNOTATION = "io.containerd.image.name"  # containerd's and docker's: the whole name
+TAG_ANNOTATION = "org.opencontainers.image.ref.name"
+
+
+class Sink(Protocol):
+    """Where files go."""
+
+    def add(self, name: str, size: int, pieces: Pieces) -> None: ...
+
+
+class _TarSink:
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def add(self, name: str, size: int, pieces: Pieces) -> None:
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = size, 0o444
+        self._stream.write(member.tobuf(tarfile.GNU_FORMAT))
+        for piece in pieces():
+            self._stream.write(piece)
+        self._stream.write(bytes(-size % tarfile.BLOCKSIZE))
+
+    def finish(self) -> None:
+        self._stream.write(bytes(2 * tarfile.BLOCKSIZE))
+
+
+class _FolderSink:
+    """Files below a folder; a blob that is there already is left alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, name: str, size: int, pieces: Pieces) -> None:
+        target = self._folder / name
+        if name.startswith("blobs/") and target.is_file() and target.stat().st_size == size:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _replaced(target) as stream:
+            for piece in pieces():
+                stream.write(piece)
+
+
+@contextlib.contextmanager
+def _replaced(target: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name when it is whole."""
+    handle, draft = tempfile.mkstemp(prefix=".pybuild-", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(draft, 0o666 & ~umask)
+        os.rename(draft, target)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+@contextlib.contextmanager
+def _tar(out: Path | BinaryIO) -> Iterator[_TarSink]:
+    with _replaced(out) if isinstance(out, Path) else contextlib.nullcontext(out) as stream:
+        sink = _TarSink(stream)
+        yield sink
+        sink.finish()
+
+
+def write_oci_layout(store: ContentStore, images: Sequence[Named], out: Path | BinaryIO) -> None:
+    """Write images as an OCI layout (image-spec image-layout.md).
+
+    Args:
+        store: holds their content.
+        images: a name, or None, and the digest of a manifest or index; one image may come under several names.
+        out: a folder to make or add to, or a stream that gets a tar archive.
+
+    Raises:
+        ManifestUnknown, BlobUnknown: the store does not have all of it.
+    """
+    if not isinstance(out, Path):
+        with _tar(out) as sink:
+            _write_oci(store, images, sink)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    _write_oci(store, images, _FolderSink(out))
+
+
+def _write_oci(store: ContentStore, images: Sequence[Named], sink: Sink) -> None:
+    manifests: dict[Digest, bytes] = {}
+    blobs: dict[Digest, int] = {}
+    entries = []
+    for reference, digest in images:
+        top = _stored(store, digest)
+        _gather(store, top, manifests, blobs)
+        descriptor = Descriptor(top.media_type, digest, len(top.content), _annotations(reference))
+        entries.append(descriptor.to_json())
+    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries}
+    _add_json(sink, "oci-layout", {"imageLayoutVersion": "1.0.0"})
+    for digest in sorted({*manifests, *blobs}):
+        name = f"blobs/{digest.algorithm}/{digest.encoded}"
+        if digest in manifests:
+            _add_bytes(sink, name, manifests[digest])
+        else:
+            sink.add(name, blobs[digest], _blob(store, digest))
+    _add_json(sink, "index.json", index)  # last: in a folder, it names only what is there
+
+
+def _annotations(reference: Reference | None) -> dict[str, str]:
+    if reference is None:
+        return {}
+    tag = reference.tagged.tag or ""
+    found = {NAME_ANNOTATION: f"{reference.domain}/{reference.path}" + (f":{tag}" if tag else "")}
+    return found | {TAG_ANNOTATION: tag} if tag else found
+
+
+def _stored(store: ContentStore, digest: Digest) -> StoredManifest:
+    """A manifest by its digest alone, from any repository."""
+    for repository, _ in store.find_manifests("manifest", str(digest)):
+        return store.manifest(repository, digest)
+    raise ManifestUnknown(f"no manifest {digest} here", hint="see `pybuild images --digests`")
+
+
+def _gather(
+    store: ContentStore, found: StoredManifest, manifests: dict[Digest, bytes], blobs: dict[Digest, int]
+) -> None:
+    """Collect what a manifest needs; images that an index lists but the store lacks are left out."""
+    if found.digest in manifests:
+        return
+    manifests[found.digest] = found.content
+    parsed = parse_manifest(found.content, found.media_type)
+    for child in parsed.children:
+        if not isinstance(parsed, Index):
+            if store.has(child.digest) or is_distributable(child.media_type):
+                blobs[child.digest] = store.size(child.digest)
+            continue
+        with contextlib.suppress(ManifestUnknown):
+            _gather(store, _stored(store, child.digest), manifests, blobs)
+
+
+def write_docker_archive(store: ContentStore, images: Sequence[Named], out: Path | BinaryIO) -> None:
+    """Write images as `docker save` does, for `docker load` and `podman load` of any age.
+
+    Layers stay gzip or plain, as they are; those in zstd are written plain, which older daemons need.
+
+    Args:
+        store: holds their content.
+        images: a name, or None, and the digest of a manifest, or of an index (then this machine's image of it).
+        out: a file, or a stream.
+
+    Raises:
+        ManifestUnknown, BlobUnknown: the store does not have all of it.
+    """
+    names: dict[Digest, list[str]] = {}
+    found: dict[Digest, StoredImage] = {}
+    for reference, digest in images:
+        image = _image(store, digest)
+        found[image.digest] = image
+        names.setdefault(image.digest, [])
+        if reference is not None and reference.tagged.tag:
+            names[image.digest].append(str(replace(reference.tagged, digest=None)))
+    with _tar(out) as sink:
+        written: set[str] = set()
+        entries = []
+        for digest, image in found.items():
+            config = f"{image.config_digest.encoded}.json"
+            if config not in written:
+                _add_bytes(sink, config, store.read(image.config_digest))
+            layers = _add_layers(store, image, sink, written)
+            written.add(config)
+            entries.append({"Config": config, "RepoTags": names[digest] or None, "Layers": layers})
+        _add_json(sink, "manifest.json", entries)
+
+
+def _image(store: ContentStore, digest: Digest) -> StoredImage:
+    for repository, _ in store.find_manifests("manifest", str(digest)):
+        return find_image(store, Reference.parse(repository).with_digest(digest))
+    raise ManifestUnknown(f"no manifest {digest} here", hint="see `pybuild images --digests`")
+
+
+def _add_layers(store: ContentStore, image: StoredImage, sink: Sink, written: set[str]) -> list[str]:
+    names = []
+    for layer, diff_id in zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True):
+        if not store.has(layer.digest):
+            raise BlobUnknown(f"layer {layer.digest} of {image.reference} is not here", hint="pull the image again")
+        name = f"{diff_id.encoded}.tar"
+        names.append(name)
+        if name not in written:
+            written.add(name)
+            size, pieces = _layer(store, layer, diff_id)
+            sink.add(name, size, pieces)
+    return names
+
+
+def _layer(store: ContentStore, layer: Descriptor, diff_id: Digest) -> tuple[int, Pieces]:
+    """A layer as any docker can read it, and its size."""
+    with store.open_blob(layer.digest) as blob:
+        if compression_of(blob.read(8)) != "zstd":
+            return store.size(layer.digest), _blob(store, layer.digest)
+
+    def plain() -> Iterator[bytes]:
+        with store.open_blob(layer.digest) as blob:
+            stream = decompressed(blob)
+            while piece := stream.read(_PIECE):
+                yield piece
+
+    # A tar header tells the size first, so unpack twice: cheap with zstd, and no copy on disk.
+    hasher, size = new_hasher(diff_id.algorithm), 0
+    for piece in plain():
+        hasher.update(piece)
+        size += len(piece)
+    if hasher.hexdigest() != diff_id.encoded:
+        raise DigestInvalid(f"layer {layer.digest} unpacks to other bytes than {diff_id}", hint="pull the image again")
+    return size, plain
+
+
+def _blob(store: ContentStore, digest: Digest) -> Pieces:
+    def pieces() -> Iterator[bytes]:
+        with store.open_blob(digest) as blob:
+            while piece := blob.read(_PIECE):
+                yield piece
+
+    return pieces
+
+
+def _add_bytes(sink: Sink, name: str, content: bytes) -> None:
+    sink.add(name, len(content), lambda: iter(io.BytesIO(content)))
+
+
+def _add_json(sink: Sink, name: str, value: Any) -> None:  # noqa: ANN401 - JSON
+    _add_bytes(sink, name, json.dumps(value, separators=(",", ":")).encode())
