@@ -35,17 +35,18 @@ class State:
 
 
 def read_state(directory: Path) -> State:
-    """The state of the container in `directory`; one that says running but is not anymore has exited.
+    """The state as it was last written: one that says running but is not `alive` has ended meanwhile, see `lost`.
 
     FileNotFoundError: there is no such container (anymore).
     """
     try:
-        found = json.loads((directory / "state.json").read_bytes())
-        state = State(**found)
-    except (ValueError, TypeError):  # torn by a power cut: rename came to the disk before the bytes
-        return State(status="exited", exit_code=LOST, error="the state was lost when the machine stopped")
-    if state.status != "running" or state.alive:
-        return state
+        return State(**json.loads((directory / "state.json").read_bytes()))
+    except (ValueError, TypeError):  # torn by a power cut: the rename came to the disk before the bytes
+        return lost(State(detached=False))
+
+
+def lost(state: State) -> State:
+    """The state of a container whose end nobody saw."""
     return replace(state, status="exited", pid=0, exit_code=LOST, error="nobody was there to see how it ended")
 
 
