@@ -22,10 +22,10 @@ class StageDefinition:
         """As progress and errors call it."""
         return self.from_.stage or f"stage-{self.index}"
 
-    @property
-    def steps(self) -> int:
-        """How many of the instructions touch files."""
-        return sum(isinstance(instruction, Add | Copy | Run | Workdir) for instruction in self.instructions)
+
+def touches_files(instruction: Instruction) -> bool:
+    """Whether it is a step that progress counts."""
+    return isinstance(instruction, Add | Copy | Run | Workdir)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,405 @@
+"""From a Dockerfile to the graph and the image's config, with BuildKit's meaning (reference §1.5 to §1.8)."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import pytest
+
+from builder.dockerfile.instructions import DockerfileError
+from builder.errors import NotYet
+from builder.plan.planner import Plan
+from builder.plan.vertices import (
+    ContextOp,
+    CopyOp,
+    HttpOp,
+    ImageOp,
+    InlineFile,
+    MkdirOp,
+    RunOp,
+    ScratchOp,
+    SourcePath,
+    Vertex,
+    in_order,
+)
+
+Planned = Callable[..., Plan]
+
+
+class Images(Protocol):
+    """The images that FROM finds."""
+
+    asked: list[str]
+
+    def add(self, name: str, **run: object) -> object: ...
+
+
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def history(plan: Plan) -> list[str]:
+    return [step.history.created_by for step in plan.steps]
+
+
+def runs(plan: Plan) -> list[RunOp]:
+    return [vertex.op for vertex in in_order([plan.result]) if isinstance(vertex.op, RunOp)]
+
+
+def env(plan: Plan) -> dict[str, str]:
+    """Of the last RUN."""
+    return dict(runs(plan)[-1].env)
+
+
+def copies(plan: Plan) -> list[CopyOp]:
+    return [vertex.op for vertex in in_order([plan.result]) if isinstance(vertex.op, CopyOp)]
+
+
+class TestFrom:
+    def test_scratch_is_empty_but_has_a_path(self, plan: Planned) -> None:
+        made = plan('FROM scratch\nCMD ["/app"]\n')
+        assert isinstance(made.result.op, ScratchOp)
+        assert made.config.config.env == (DEFAULT_PATH,)
+
+    def test_an_image_gives_its_config(self, plan: Planned) -> None:
+        made = plan("FROM debian\nENV A=1\n")
+        assert made.config.config.env == ("PATH=/bin", "LANG=C", "A=1")
+        assert made.config.config.cmd == ("bash",)
+        assert isinstance(made.result.op, ImageOp)
+
+    def test_only_what_the_target_needs_is_planned(self, plan: Planned, images: Images) -> None:
+        made = plan("FROM alpine AS unused\nRUN false\nFROM debian\nRUN true\n")
+        assert images.asked == ["debian"]
+        assert [op.args[-1] for op in runs(made)] == ["true"]
+
+    def test_a_target_can_be_named_or_numbered_in_any_case(self, plan: Planned) -> None:
+        text = "FROM debian AS Build\nRUN a\nFROM build\nRUN b\n"
+        for target in ("build", "BUILD", "0"):
+            assert [op.args[-1] for op in runs(plan(text, target=target))] == ["a"]
+
+    def test_an_unknown_target_names_the_near_one(self, plan: Planned) -> None:
+        with pytest.raises(DockerfileError, match="buidl") as caught:
+            plan("FROM debian AS build\n", target="buidl")
+        assert caught.value.hint == "did you mean build?"
+
+    def test_a_stage_inherits_all_of_its_parent(self, plan: Planned) -> None:
+        made = plan('FROM debian AS a\nARG X=1\nENV E=2\nWORKDIR /w\nSHELL ["/bin/bash", "-c"]\nFROM a\nRUN cmd\n')
+        (run,) = runs(made)
+        assert run.args == ("/bin/bash", "-c", "cmd")
+        assert run.cwd == "/w"
+        assert env(made) | {"X": "1", "E": "2"} == env(made)
+
+    def test_sibling_stages_share_no_arguments(self, plan: Planned) -> None:
+        made = plan("FROM debian AS a\nARG X=1\nRUN a\nFROM debian\nRUN b\n")
+        assert "X" not in env(made)
+
+    def test_the_nearest_earlier_stage_of_a_name_is_the_base(self, plan: Planned) -> None:
+        made = plan("FROM debian AS x\nRUN one\nFROM debian AS x\nRUN two\nFROM x\nRUN three\n")
+        assert [op.args[-1] for op in runs(made)] == ["two", "three"]
+
+    def test_an_argument_before_from_may_name_the_base(self, plan: Planned, images: Images) -> None:
+        text = "ARG BASE=alpine\nFROM ${BASE}\n"
+        plan(text)
+        plan(text, build_args={"BASE": "debian"})
+        assert images.asked == ["alpine", "debian"]
+
+    def test_a_blank_base_is_explained(self, plan: Planned) -> None:
+        with pytest.raises(DockerfileError, match="should not be blank"):
+            plan("ARG BASE\nFROM $BASE\n")
+
+    def test_a_foreign_platform_is_refused(self, plan: Planned) -> None:
+        with pytest.raises(DockerfileError, match="can't be built on this machine"):
+            plan("FROM --platform=linux/s390x debian\n")
+
+    def test_the_machines_own_platform_is_fine_by_any_name(self, plan: Planned) -> None:
+        assert plan("FROM --platform=$BUILDPLATFORM debian\n").base is not None
+
+    def test_a_named_context_replaces_an_image(self, plan: Planned, images: Images) -> None:
+        plan("FROM golang\n", contexts={"golang": "docker-image://alpine"})
+        assert images.asked == ["alpine"]
+
+
+class TestVariables:
+    def test_the_later_of_arg_and_env_wins(self, plan: Planned) -> None:
+        assert env(plan("FROM debian\nENV X=env\nARG X=arg\nRUN a\n"))["X"] == "arg"
+        assert env(plan("FROM debian\nARG X=arg\nENV X=env\nRUN a\n"))["X"] == "env"
+
+    def test_only_env_reaches_the_config(self, plan: Planned) -> None:
+        made = plan("FROM debian\nARG X=arg\nENV Y=$X\n")
+        assert made.config.config.env == ("PATH=/bin", "LANG=C", "Y=arg")
+
+    def test_an_instruction_sees_the_variables_from_before_it(self, plan: Planned) -> None:
+        made = plan("FROM debian\nENV a=old\nENV a=new b=$a\n")
+        assert made.config.config.environment["b"] == "old"
+
+    def test_arguments_of_one_line_see_each_other(self, plan: Planned) -> None:
+        assert env(plan("FROM debian\nARG A=1 B=$A\nRUN x\n"))["B"] == "1"
+
+    def test_a_build_argument_wins_over_both_defaults(self, plan: Planned) -> None:
+        text = "ARG V=global\nFROM debian\nARG V=stage\nRUN x\n"
+        assert env(plan(text))["V"] == "stage"
+        assert env(plan(text, build_args={"V": "given"}))["V"] == "given"
+
+    def test_a_global_argument_must_be_declared_again(self, plan: Planned) -> None:
+        assert "V" not in env(plan("ARG V=global\nFROM debian\nRUN x\n"))
+        assert env(plan("ARG V=global\nFROM debian\nARG V\nRUN x\n"))["V"] == "global"
+
+    def test_an_undeclared_build_argument_is_ignored(self, plan: Planned) -> None:
+        assert "V" not in env(plan("FROM debian\nRUN x\n", build_args={"V": "1"}))
+
+    def test_proxies_need_no_declaration_and_leave_no_trace(self, plan: Planned) -> None:
+        made = plan("FROM debian\nRUN x\n", build_args={"HTTP_PROXY": "http://p"})
+        assert dict(runs(made)[0].proxies) == {"HTTP_PROXY": "http://p", "http_proxy": "http://p"}
+        assert history(made) == ["RUN /bin/sh -c x # buildkit"]
+
+    def test_the_platform_is_predefined_for_whoever_declares_it(self, plan: Planned) -> None:
+        made = plan("FROM debian\nARG TARGETOS TARGETSTAGE\nRUN x\n")
+        assert env(made)["TARGETOS"] == "linux"
+        assert env(made)["TARGETSTAGE"] == "default"
+
+    def test_run_is_not_expanded(self, plan: Planned) -> None:
+        assert runs(plan("FROM debian\nENV A=1\nRUN echo $A\n"))[0].args[-1] == "echo $A"
+
+    def test_an_unset_variable_is_empty_and_noted(self, plan: Planned) -> None:
+        made = plan("FROM debian\nENV A=x${NOPE}y\n")
+        assert made.config.config.environment["A"] == "xy"
+        assert [advice.rule for advice in made.advice] == ["UndefinedVar"]
+
+    def test_a_required_variable_fails_with_its_message(self, plan: Planned) -> None:
+        with pytest.raises(DockerfileError, match="set me"):
+            plan("FROM debian\nENV A=${NOPE:?set me}\n")
+
+
+class TestConfig:
+    def test_history_tells_each_step_as_buildkit_does(self, plan: Planned) -> None:
+        made = plan(
+            "FROM scratch\n"
+            "ARG V=1\nENV A=1 B='x y'\nLABEL l=v\nWORKDIR app\nCOPY a b .\nRUN make $V\nUSER me\nEXPOSE 80\n"
+            'VOLUME /data /more\nSHELL ["/bin/bash","-c"]\nSTOPSIGNAL SIGINT\nENTRYPOINT ["/x","y"]\nCMD run it\n'
+        )
+        assert history(made) == [
+            "ARG V=1",
+            "ENV A=1 B=x y",
+            "LABEL l=v",
+            "WORKDIR /app",
+            "COPY a b . # buildkit",
+            "RUN |1 V=1 /bin/sh -c make $V # buildkit",
+            "USER me",
+            "EXPOSE [80/tcp]",
+            "VOLUME [/data /more]",
+            "SHELL [/bin/bash -c]",
+            "STOPSIGNAL SIGINT",
+            'ENTRYPOINT ["/x" "y"]',
+            'CMD ["/bin/bash" "-c" "run it"]',
+        ]
+        assert [step.history.empty_layer for step in made.steps] == [
+            True, True, True, False, False, False, True, True, True, True, True, True, True,
+        ]  # fmt: skip
+        assert {step.history.comment for step in made.steps} == {"buildkit.dockerfile.v0"}
+
+    def test_entrypoint_clears_an_inherited_cmd_but_not_one_of_this_stage(self, plan: Planned) -> None:
+        assert plan('FROM debian\nENTRYPOINT ["/e"]\n').config.config.cmd is None
+        assert plan('FROM debian\nCMD ["c"]\nENTRYPOINT ["/e"]\n').config.config.cmd == ("c",)
+
+    def test_an_empty_entrypoint_resets_it(self, plan: Planned) -> None:
+        assert plan('FROM debian\nENTRYPOINT ["/e"]\nENTRYPOINT []\n').config.config.entrypoint is None
+
+    def test_workdir_is_relative_to_the_one_before(self, plan: Planned) -> None:
+        made = plan("FROM debian\nWORKDIR a/b/\nWORKDIR ../c\nRUN x\n")
+        assert made.config.config.working_dir == "/home/a/c"
+        assert runs(made)[0].cwd == "/home/a/c"
+
+    def test_workdir_of_the_root_makes_no_layer(self, plan: Planned) -> None:
+        assert [step.history.empty_layer for step in plan("FROM debian\nWORKDIR /\n").steps] == [True]
+
+    def test_workdir_is_made_as_the_user_of_the_moment(self, plan: Planned) -> None:
+        made = plan("FROM debian\nUSER me\nWORKDIR /w\nUSER root\n")
+        assert made.result.op == MkdirOp("/w", "me")
+
+    def test_healthcheck_goes_to_the_config(self, plan: Planned) -> None:
+        made = plan("FROM debian\nHEALTHCHECK --interval=5s CMD curl x\n")
+        assert made.config.config.healthcheck is not None
+        assert made.config.config.healthcheck.test == ("CMD-SHELL", "curl x")
+
+    def test_labels_of_the_command_line_come_last_and_leave_no_history(self, plan: Planned) -> None:
+        made = plan("FROM debian\nLABEL a=file\n", labels={"a": "given", "b": "2"})
+        assert made.config.config.labels == {"a": "given", "b": "2"}
+        assert len(made.steps) == 1
+
+    def test_maintainer_is_the_author(self, plan: Planned) -> None:
+        assert plan("FROM debian\nMAINTAINER Ada\n").config.author == "Ada"
+
+    def test_an_unknown_signal_is_refused(self, plan: Planned) -> None:
+        with pytest.raises(DockerfileError, match="unknown signal"):
+            plan("FROM debian\nSTOPSIGNAL SIGFOO\n")
+
+    def test_ports_come_from_variables_too(self, plan: Planned) -> None:
+        made = plan('FROM debian\nENV P="80 443/udp"\nEXPOSE $P\n')
+        assert made.config.config.exposed_ports == ("80/tcp", "443/udp")
+
+
+class TestCopy:
+    def test_from_the_context(self, plan: Planned) -> None:
+        made = plan("FROM debian\nCOPY --chown=me --chmod=755 --exclude=*.o a* b dst/\n")
+        assert copies(made) == [
+            CopyOp((SourcePath(1, "a*"), SourcePath(1, "b")), "/home/dst/", chown="me", chmod="755", excludes=("*.o",))
+        ]
+        assert isinstance(made.result.inputs[1].op, ContextOp)
+
+    @pytest.mark.parametrize(
+        ("written", "meant"),
+        [
+            ("/x", "/x"),
+            ("x", "/home/x"),
+            ("x/", "/home/x/"),
+            (".", "/home/"),
+            ("./", "/home/"),
+            ("..", "/"),
+            ("/", "/"),
+        ],
+    )
+    def test_destination(self, plan: Planned, written: str, meant: str) -> None:
+        assert copies(plan(f"FROM debian\nCOPY a {written}\n"))[0].destination == meant
+
+    def test_from_a_stage_keeps_owners(self, plan: Planned) -> None:
+        made = plan("FROM debian AS build\nRUN make\nFROM scratch\nCOPY --from=build /out /\n")
+        (copy,) = copies(made)
+        assert copy.keep_owner
+        assert isinstance(made.result.inputs[1].op, RunOp)
+
+    @pytest.mark.parametrize("name", ["0", "build", "BUILD"])
+    def test_a_stage_goes_by_number_or_name(self, plan: Planned, name: str) -> None:
+        made = plan(f"FROM debian AS build\nRUN make\nFROM scratch\nCOPY --from={name} /out /\n")
+        assert isinstance(made.result.inputs[1].op, RunOp)
+
+    def test_from_an_image_that_is_no_stage(self, plan: Planned) -> None:
+        made = plan("FROM scratch\nCOPY --from=alpine /bin/busybox /\n")
+        assert isinstance(made.result.inputs[1].op, ImageOp)
+
+    def test_a_later_stage_can_not_be_copied_from(self, plan: Planned) -> None:
+        with pytest.raises(DockerfileError, match="needs to be defined before"):
+            plan("FROM debian AS a\nCOPY --from=b /x /\nFROM debian AS b\n", target="a")
+
+    def test_a_heredoc_is_a_file_expanded_unless_quoted(self, plan: Planned) -> None:
+        made = plan("FROM debian\nENV A=1\nCOPY <<one <<'two' /dst/\nx=\"$A\"\none\nx=$A\ntwo\n")
+        assert copies(made)[0].sources == (InlineFile("one", 'x="1"\n'), InlineFile("two", "x=$A\n"))
+        assert history(made)[-1] == "COPY <<one <<two /dst/ # buildkit"
+
+    def test_a_url_needs_add(self, plan: Planned) -> None:
+        with pytest.raises(DockerfileError, match="can't be a URL"):
+            plan("FROM debian\nCOPY https://example.com/x /\n")
+
+    def test_parents_are_not_there_yet(self, plan: Planned) -> None:
+        with pytest.raises(NotYet, match="--parents"):
+            plan("FROM debian\nCOPY --parents a/b /\n")
+
+
+class TestAdd:
+    def test_unpacks_local_archives_only(self, plan: Planned) -> None:
+        made = plan("FROM debian\nADD a.tar https://example.com/dir/b.tar?x=1 /d/\n")
+        (copy,) = copies(made)
+        assert (copy.unpack, copy.unpack_remote) == (True, False)
+        assert copy.sources == (SourcePath(1, "a.tar"), SourcePath(2, "b.tar"))
+        assert made.result.inputs[2].op == HttpOp("https://example.com/dir/b.tar?x=1", "b.tar")
+
+    def test_a_checksum_is_for_one_url(self, plan: Planned) -> None:
+        with pytest.raises(DockerfileError, match="checksum"):
+            plan(f"FROM debian\nADD --checksum=sha256:{'0' * 64} a /d/\n")
+
+    @pytest.mark.parametrize(
+        "source", ["https://example.com/x.git", "git@example.com:x/y", "https://example.com/x.git#main", "ssh://h/x"]
+    )
+    def test_git_is_not_there_yet(self, plan: Planned, source: str) -> None:
+        with pytest.raises(NotYet, match="git"):
+            plan(f"FROM debian\nADD {source} /d/\n")
+
+
+class TestRun:
+    def test_shell_and_exec_form(self, plan: Planned) -> None:
+        made = plan('FROM debian\nRUN echo a\nRUN ["echo", "b"]\n')
+        assert [op.args for op in runs(made)] == [("/bin/sh", "-c", "echo a"), ("echo", "b")]
+
+    def test_a_lone_heredoc_is_the_script(self, plan: Planned) -> None:
+        assert runs(plan("FROM debian\nRUN <<EOF\na\nb\nEOF\n"))[0].args == ("/bin/sh", "-c", "a\nb\n")
+
+    def test_a_heredoc_with_an_interpreter_is_a_program(self, plan: Planned) -> None:
+        (run,) = runs(plan("FROM debian\nRUN <<EOF\n#!/usr/bin/python3\nprint(1)\nEOF\n"))
+        assert run.args == ("/bin/sh", "-c", "/dev/pipes/EOF")
+        assert run.scripts == (InlineFile("EOF", "#!/usr/bin/python3\nprint(1)\n"),)
+
+    def test_other_heredocs_are_left_to_the_shell(self, plan: Planned) -> None:
+        made = plan("FROM debian\nRUN cat <<A - <<B\n1\nA\n2\nB\n")
+        assert runs(made)[0].args[-1] == "cat <<A - <<B\n1\nA\n2\nB"
+
+    def test_mounts(self, plan: Planned) -> None:
+        made = plan(
+            "FROM debian AS other\nRUN a\nFROM debian\nWORKDIR /w\nENV T=tmp\n"
+            "RUN --mount=target=src --mount=type=bind,from=other,source=/x,target=/y,rw"
+            " --mount=type=cache,target=/root/.cache,sharing=locked,mode=0700,uid=5"
+            " --mount=type=tmpfs,target=/$T,size=64m --mount=type=secret,id=token,env=TOKEN"
+            " --mount=type=secret,id=key,required b\n"
+        )
+        src, other, cache, tmpfs, variable, file = runs(made)[-1].mounts
+        assert (src.type, src.target, src.read_only) == ("bind", "/w/src", True)
+        assert (other.source, other.target, other.read_only) == ("/x", "/y", False)
+        inputs = made.result.inputs
+        assert isinstance(inputs[src.input or 0].op, ContextOp)
+        assert isinstance(inputs[other.input or 0].op, RunOp)
+        assert (cache.id, cache.sharing, cache.mode, cache.uid) == ("/root/.cache", "locked", 0o700, 5)
+        assert (tmpfs.target, tmpfs.size) == ("/tmp", 64 << 20)
+        assert (variable.env, variable.target) == ("TOKEN", "")
+        assert (file.target, file.required, file.mode) == ("/run/secrets/key", True, 0o400)
+
+    def test_a_mount_over_the_root_is_refused(self, plan: Planned) -> None:
+        with pytest.raises(DockerfileError, match="other than /"):
+            plan("FROM debian\nRUN --mount=type=tmpfs,target=/ x\n")
+
+    def test_host_network_and_no_sandbox_must_be_allowed(self, plan: Planned) -> None:
+        for flag, name in (("--network=host", "network.host"), ("--security=insecure", "security.insecure")):
+            text = f"FROM debian\nRUN {flag} x\n"
+            with pytest.raises(DockerfileError, match=name):
+                plan(text)
+            assert runs(plan(text, allow=frozenset({name})))
+
+    def test_a_device_is_not_there_yet(self, plan: Planned) -> None:
+        with pytest.raises(NotYet, match="--device"):
+            plan("FROM debian\nRUN --device=vendor.com/gpu=all x\n")
+
+
+class TestOnbuild:
+    def test_triggers_are_kept_and_add_no_history(self, plan: Planned) -> None:
+        made = plan("FROM debian\nONBUILD RUN make\nONBUILD COPY . /src\n")
+        assert made.config.config.on_build == ("RUN make", "COPY . /src")
+        assert history(made) == []
+
+    def test_triggers_of_an_image_run_right_after_from(self, plan: Planned, images: Images) -> None:
+        images.add("base", on_build=("RUN first", "ENV A=1"))
+        made = plan("FROM base\nRUN second\n")
+        assert [op.args[-1] for op in runs(made)] == ["first", "second"]
+        assert made.config.config.on_build == ()
+        assert env(made)["A"] == "1"
+
+    def test_triggers_of_a_stage_run_in_its_children_but_not_further(self, plan: Planned) -> None:
+        made = plan("FROM debian AS a\nONBUILD RUN t\nFROM a AS b\nFROM b\nRUN x\n")
+        assert [op.args[-1] for op in runs(made)] == ["t", "x"]
+
+
+class TestGraph:
+    def test_equal_steps_of_two_stages_are_one_vertex(self, plan: Planned) -> None:
+        made = plan(
+            "FROM debian AS a\nRUN x\nFROM debian AS b\nRUN x\nFROM scratch\nCOPY --from=a / /\nCOPY --from=b / /\n"
+        )
+        assert len(runs(made)) == 1
+
+    def test_names_show_the_stage_and_how_far_it_is(self, plan: Planned) -> None:
+        made = plan("FROM debian AS build\nRUN a\nFROM scratch\nCOPY --from=build /x /\n")
+        names = [vertex.name for vertex in in_order([made.result]) if vertex.name]
+        assert names == ["[build 1/2] FROM debian", "[build 2/2] RUN a", "[stage-1 1/1] COPY --from=build /x /"]
+
+    def test_a_single_stage_has_no_name(self, plan: Planned) -> None:
+        assert plan("FROM debian\nRUN a\n").result.name == "[2/2] RUN a"
+
+    def test_a_dockerfile_of_two_thousand_steps_is_planned(self, plan: Planned) -> None:
+        made = plan("FROM debian\n" + "".join(f"RUN step {number}\n" for number in range(2000)))
+        assert len(list(in_order([made.result]))) == 2001
+
+    def test_what_people_read_is_not_in_the_digest(self) -> None:
+        assert Vertex(ScratchOp(), name="a").digest == Vertex(ScratchOp(), name="b").digest
