@@ -1,0 +1,48 @@
+"""What a step's command prints: whole into a file, line by line to whoever watches, the end kept for error messages."""
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_LONGEST = 64 * 1024  # bytes of a line shown before its end is there
+_TAIL = 20  # lines kept for an error message
+
+
+class OutputLog:
+    """Takes bytes as they come. A context manager: the end of the output is the end of the last line."""
+
+    def __init__(self, path: Path, show: Callable[[str], None]) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = path
+        self.tail: deque[str] = deque(maxlen=_TAIL)
+        self._file = path.open("wb")
+        self._show = show
+        self._rest = b""
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._line(line)
+        if len(self._rest) > _LONGEST:
+            self._line(self._rest)
+            self._rest = b""
+
+    def _line(self, raw: bytes) -> None:
+        """A progress bar redraws its line after a carriage return; what stands there in the end is shown."""
+        text = raw.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")
+        self.tail.append(text)
+        self._show(text)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._rest:
+            self._line(self._rest)
+            self._rest = b""
+        self._file.close()
