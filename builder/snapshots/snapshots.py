@@ -23,6 +23,7 @@ from typing import Self
 
 from builder.errors import SnapshotError
 from builder.snapshots.trees import remove_tree
+from registry.storage.processes import Owner
 
 _VERSION = 1
 _SCHEMA = """
@@ -31,8 +32,7 @@ CREATE TABLE IF NOT EXISTS snapshot (
     key TEXT NOT NULL UNIQUE,
     parent INTEGER REFERENCES snapshot (id) ON DELETE RESTRICT,
     committed INTEGER NOT NULL DEFAULT 0,
-    owner_pid INTEGER NOT NULL,
-    owner_start INTEGER NOT NULL,
+    owner TEXT NOT NULL,
     used REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS snapshot_parent ON snapshot (parent);
@@ -139,13 +139,12 @@ class Snapshots:
         Raises:
             SnapshotError: the key is taken, the parent is not there, the disk refuses.
         """
-        pid = os.getpid()
         with self._transaction() as db:
             below = self._committed(db, parent) if parent is not None else None
             try:
                 number = db.execute(
-                    "INSERT INTO snapshot (key, parent, owner_pid, owner_start, used) VALUES (?, ?, ?, ?, ?)",
-                    (key, below, pid, process_start(pid), time.time()),
+                    "INSERT INTO snapshot (key, parent, owner, used) VALUES (?, ?, ?, ?)",
+                    (key, below, str(Owner.self()), time.time()),
                 ).lastrowid
             except sqlite3.IntegrityError:
                 raise SnapshotError(f"there is a snapshot {key} already") from None
@@ -240,12 +239,8 @@ class Snapshots:
 
     def _forget_dead(self) -> list[str]:
         with self._transaction() as db:
-            rows = db.execute("SELECT id, key, owner_pid, owner_start FROM snapshot WHERE NOT committed").fetchall()
-            dead = [
-                (number, key)
-                for number, key, pid, start in rows
-                if not key.startswith(_CONTAINER) and process_start(pid) != start
-            ]
+            rows = db.execute("SELECT id, key, owner FROM snapshot WHERE NOT committed").fetchall()
+            dead = [(number, key) for number, key, owner in rows if not key.startswith(_CONTAINER) and _is_dead(owner)]
             db.executemany("DELETE FROM snapshot WHERE id = ?", [(number,) for number, _ in dead])
         return [key for _, key in dead]
 
@@ -306,10 +301,6 @@ def copy_root_attributes(source: str, target: str) -> None:
     os.utime(target, ns=(known.st_mtime_ns, known.st_mtime_ns))
 
 
-def process_start(pid: int) -> int:
-    """When a process started, in clock ticks since boot; 0 if there is none. With its PID this names it for good."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except OSError:
-        return 0
+def _is_dead(owner: str) -> bool:
+    known = Owner.parse(owner)
+    return known is None or known.is_dead()

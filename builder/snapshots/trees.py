@@ -14,12 +14,17 @@ def remove_tree(path: str) -> None:
     Containers can nest directories deeper than PATH_MAX and than our stack, and several processes may remove the
     same tree at once; both are fine.
     """
+    remove_tree_at(os.fsencode(path), None)
+
+
+def remove_tree_at(name: bytes, directory: int | None) -> None:
+    """The same for a name in an open directory."""
     try:
-        root = os.open(path, _OPEN)
+        root = _open_directory(name, directory)
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        os.unlink(path)
+        os.unlink(name, dir_fd=directory)
         return
     try:
         while _empty(root, root, 0):
@@ -27,7 +32,7 @@ def remove_tree(path: str) -> None:
     finally:
         os.close(root)
     try:
-        os.rmdir(path)
+        os.rmdir(name, dir_fd=directory)
     except FileNotFoundError:
         pass
 
@@ -56,7 +61,7 @@ def _empty(directory: int, root: int, depth: int) -> bool:
     return moved
 
 
-def _open_directory(name: str, parent: int) -> int:
+def _open_directory(name: str | bytes, parent: int | None) -> int:
     try:
         return os.open(name, _OPEN, dir_fd=parent)
     except PermissionError:  # overlay's work directories have mode 000, which stops all but root

@@ -1,0 +1,151 @@
+"""Reading an archive once, from front to back, out of a stream of chunks.
+
+A hostile archive costs no more memory than one chunk and one long name.
+"""
+
+import os
+from collections.abc import Iterator
+
+from builder.errors import LayerError
+from builder.layers import tarformat
+from builder.layers.compression import Limits
+from builder.layers.tarformat import BLOCK, Entry, Kind
+
+_LONGEST_NAME = 4096  # PATH_MAX
+_LONGEST_EXTENSION = 1 << 20  # a PAX header, capabilities and extended attributes included
+_HOLE = 64 * 1024  # so many zeros in a row are not written but skipped
+_ZEROS = bytes(_HOLE)
+
+
+class TarReader:
+    """Entries in order; the content of each is to be taken (or not) before the next is asked for."""
+
+    def __init__(self, chunks: Iterator[bytes], limits: Limits) -> None:
+        self._chunks = chunks
+        self._limits = limits
+        self._chunk = memoryview(b"")
+        self._position = 0
+        self._left = 0  # content of the current entry not yet taken
+        self._padding = 0
+
+    def entries(self) -> Iterator[Entry]:
+        """Raises LayerError when the archive is damaged, ends too early or breaks a limit."""
+        defaults: dict[bytes, bytes] = {}
+        for _ in range(self._limits.entries):
+            entry = self._next(defaults)
+            if entry is None:
+                self._drain()
+                return
+            yield entry
+        raise LayerError(f"the archive has more than {self._limits.entries} entries")
+
+    def write_to(self, file: int) -> None:
+        """Write the current entry's content at the start of an empty file, long rows of zeros as holes."""
+        size, done = self._left, 0
+        while self._left:
+            piece = self._piece(min(self._left, _HOLE) if size >= _HOLE else self._left)
+            self._left -= len(piece)
+            if len(piece) == _HOLE and piece == _ZEROS:
+                done += _HOLE
+                os.lseek(file, done, os.SEEK_SET)
+                continue
+            done += len(piece)
+            while piece:
+                piece = piece[os.write(file, piece) :]
+        if size >= _HOLE:
+            os.ftruncate(file, size)
+
+    def _next(self, defaults: dict[bytes, bytes]) -> Entry | None:
+        self._skip(self._left + self._padding)
+        self._left = self._padding = 0
+        own: dict[bytes, bytes] = {}
+        name = link = None
+        while True:
+            block = self._block()
+            if block is None or not any(block):
+                if own or name is not None or link is not None:
+                    raise LayerError("the archive ends after an extended header")
+                return None
+            header = tarformat.decode(block)
+            entry = header.entry
+            match header.flag:
+                case 0x78:  # x: PAX, for the next entry
+                    own = tarformat.records(self._extension(entry.size))
+                case 0x67:  # g: PAX, for all that follow
+                    defaults.update(tarformat.records(self._extension(entry.size)))
+                case 0x4C:  # L: GNU long name
+                    name = self._extension(entry.size).partition(b"\0")[0]
+                case 0x4B:  # K: GNU long link
+                    link = self._extension(entry.size).partition(b"\0")[0]
+                case _:
+                    entry.name = entry.name if name is None else name
+                    entry.link = entry.link if link is None else link
+                    return self._finish(entry, header.flag, defaults | own)
+
+    def _finish(self, entry: Entry, flag: int, records: dict[bytes, bytes]) -> Entry:
+        tarformat.amend(entry, records)
+        shown = entry.name[:200].decode(errors="replace")
+        if not tarformat.is_known(flag):
+            raise LayerError(
+                f"{shown!r} is of tar type {chr(flag)!r}, which is not supported",
+                hint="make the archive without --sparse, as ustar or PAX" if flag == ord("S") else None,
+            )
+        if len(entry.name) > _LONGEST_NAME or len(entry.link) >= _LONGEST_NAME:
+            raise LayerError(f"a name in the archive is longer than {_LONGEST_NAME} bytes: {shown[:60]}…")
+        if b"\0" in entry.name or b"\0" in entry.link:
+            raise LayerError(f"a name in the archive has a zero byte: {shown!r}")
+        if entry.size < 0 or entry.uid < 0 or entry.gid < 0:
+            raise LayerError(f"{shown!r} has a negative size or owner")
+        if entry.kind is not Kind.FILE:
+            entry.size = 0  # no content follows, whatever the header says (Go's archive/tar reads it so, too)
+        if entry.size > self._limits.size:
+            raise LayerError(f"{shown!r} claims {entry.size} bytes; an archive may unpack to {self._limits.size}")
+        self._left, self._padding = entry.size, -entry.size % BLOCK
+        return entry
+
+    def _extension(self, size: int) -> bytes:
+        if not 0 <= size <= _LONGEST_EXTENSION:
+            raise LayerError(f"an extended header claims {size} bytes")
+        body = bytearray()
+        while len(body) < size:
+            body += self._piece(size - len(body))
+        self._skip(-size % BLOCK)
+        return bytes(body)
+
+    def _block(self) -> bytes | None:
+        """The next 512 bytes; None where the archive ends without the zeros that should close it."""
+        start = self._position
+        if len(self._chunk) - start >= BLOCK:
+            self._position = start + BLOCK
+            return bytes(self._chunk[start : start + BLOCK])
+        if start == len(self._chunk) and not self._refill():
+            return None
+        block = bytearray()
+        while len(block) < BLOCK:
+            block += self._piece(BLOCK - len(block))
+        return bytes(block)
+
+    def _piece(self, most: int) -> memoryview:
+        """Up to `most` bytes, at least one."""
+        if self._position == len(self._chunk) and not self._refill():
+            raise LayerError("the archive ends too early", hint="it was cut off; get it again")
+        piece = self._chunk[self._position : self._position + most]
+        self._position += len(piece)
+        return piece
+
+    def _skip(self, size: int) -> None:
+        while size:
+            size -= len(self._piece(size))
+
+    def _refill(self) -> bool:
+        for chunk in self._chunks:
+            if chunk:
+                self._chunk, self._position = memoryview(chunk), 0
+                return True
+        return False
+
+    def _drain(self) -> None:
+        """What follows the end mark counts for the diff ID, too."""
+        self._position = len(self._chunk)
+        while self._refill():
+            self._position = len(self._chunk)
