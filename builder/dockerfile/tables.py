@@ -3,9 +3,11 @@
 `python -m builder.dockerfile.tables` writes them anew after a change of the grammar or of lark.
 """
 
+import hashlib
 import io
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,29 +19,41 @@ _ROOM = files("builder.dockerfile")
 @cache
 def parser() -> "Lark":
     """The parser of one instruction; start symbols `instruction` and `backtick`."""
+    import lark
+
+    kept, _, tables = _ROOM.joinpath("grammar.tables").read_bytes().partition(b"\n")
+    if kept.split()[0].decode() != lark.__version__:
+        # Another lark may number things in another way; its own tables cost some 20 ms.
+        return compiled()
+    return lark.Lark.load(io.BytesIO(tables))
+
+
+def compiled() -> "Lark":
+    """The parser, made from the grammar now."""
     from lark import Lark
 
-    with _ROOM.joinpath("grammar.tables").open("rb") as tables:
-        return Lark.load(tables)
-
-
-def make() -> bytes:
-    """Compile the grammar."""
-    from lark import Lark
-
-    lark = Lark(
-        _ROOM.joinpath("grammar.lark").read_text(encoding="utf-8"),
-        parser="lalr",
-        lexer="contextual",
-        start=["instruction", "backtick"],
-        maybe_placeholders=False,
+    return Lark(
+        _grammar(), parser="lalr", lexer="contextual", start=["instruction", "backtick"], maybe_placeholders=False
     )
+
+
+def head() -> bytes:
+    """First line of the tables: the lark and the grammar they were made from."""
+    import lark
+
+    return f"{lark.__version__} {hashlib.sha256(_grammar().encode()).hexdigest()}".encode()
+
+
+def _grammar() -> str:
+    return _ROOM.joinpath("grammar.lark").read_text(encoding="utf-8")
+
+
+def write() -> None:
+    """Make the tables anew; pickled dictionaries, as lark writes them."""
     tables = io.BytesIO()
-    lark.save(tables)
-    return tables.getvalue()
+    compiled().save(tables)
+    Path(str(_ROOM.joinpath("grammar.tables"))).write_bytes(head() + b"\n" + tables.getvalue())
 
 
 if __name__ == "__main__":
-    from pathlib import Path
-
-    Path(str(_ROOM.joinpath("grammar.tables"))).write_bytes(make())
+    write()

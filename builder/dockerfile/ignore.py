@@ -1,0 +1,117 @@
+"""`.dockerignore`: which paths of a context are left out, with the meaning of moby/patternmatcher.
+
+The last rule that matches a path, or a directory above it, decides. A `!` rule takes back, also below a directory that
+is left out. Patterns start at the root of the context: `foo` is not `a/foo`, `**/foo` is both.
+"""
+
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+from builder.dockerfile.match import DEEP, PatternInvalid, Token, expression, tokens
+from builder.errors import ContextError
+
+
+@dataclass(frozen=True)
+class Rule:
+    pattern: str  # cleaned, without the !
+    keeps: bool  # it began with !
+    line: int
+
+
+@dataclass(frozen=True)
+class IgnoreRules:
+    """The rules of one file, in order; no rules leave out nothing."""
+
+    rules: tuple[Rule, ...] = ()
+    file: str = ".dockerignore"
+
+    @classmethod
+    def parse(cls, text: str, file: str = ".dockerignore") -> "IgnoreRules":
+        """Raises ContextError with the line of a pattern that is none."""
+        rules: list[Rule] = []
+        for number, line in enumerate(text.removeprefix("\N{BYTE ORDER MARK}").split("\n"), 1):
+            pattern = line.strip()
+            if line.startswith("#") or not pattern:
+                continue
+            keeps = pattern.startswith("!")
+            if keeps:
+                pattern = pattern[1:].strip()
+            pattern = posixpath.normpath(pattern).lstrip("/") if pattern else ""
+            if not pattern:
+                if keeps:
+                    raise ContextError(f"{file}:{number}: ! without a pattern", hint="write ! and what to keep")
+                continue
+            try:
+                list(tokens(pattern))
+            except PatternInvalid as error:
+                raise ContextError(f"{file}:{number}: broken pattern {line.strip()!r}: {error}") from None
+            rules.append(Rule(pattern, keeps, number))
+        return cls(tuple(rules), file)
+
+    @classmethod
+    def of(cls, patterns: Sequence[str], file: str = "--exclude") -> "IgnoreRules":
+        """Rules given one by one, as by COPY --exclude."""
+        return cls.parse("\n".join(pattern.lstrip("#") for pattern in patterns), file)
+
+    @property
+    def has_exceptions(self) -> bool:
+        return any(rule.keeps for rule in self.rules)
+
+    def excluded(self, path: str) -> bool:
+        """Whether `path` (relative, with slashes, nothing to clean) is left out."""
+        for keeps, matches in self._groups:
+            if matches.match(path) is not None:
+                return not keeps
+        return False
+
+    def may_hold_included(self, directory: str) -> bool:
+        """Whether something below a directory that is left out can still be kept: if not, nobody need look inside."""
+        return self._ways_down is not None and self._ways_down.fullmatch(directory) is not None
+
+    def decided_by(self, path: str) -> Rule | None:
+        """The rule that decides about `path`, for messages."""
+        for rule in reversed(self.rules):
+            if re.match(_matching(rule.pattern) + r"(?:/|\Z)", path, re.DOTALL):
+                return rule
+        return None
+
+    @cached_property
+    def _groups(self) -> tuple[tuple[bool, re.Pattern[str]], ...]:
+        """Neighbours of one kind as one expression, the last first: the first one that matches decides."""
+        return tuple(
+            (keeps, re.compile(f"(?:{'|'.join(_matching(rule.pattern) for rule in group)})" + r"(?:/|\Z)", re.DOTALL))
+            for keeps, group in groupby(reversed(self.rules), key=lambda rule: rule.keeps)
+        )
+
+    @cached_property
+    def _ways_down(self) -> re.Pattern[str] | None:
+        ways = [_ancestors(list(tokens(rule.pattern, deep=True))) for rule in self.rules if rule.keeps]
+        return re.compile("|".join(ways), re.DOTALL) if ways else None
+
+
+def _matching(pattern: str) -> str:
+    pieces = list(tokens(pattern, deep=True))
+    wild = any(kind in ("*", DEEP) or text.startswith("[") for kind, text in pieces[1:])
+    if pieces[0][0] == DEEP and len(pieces) > 1 and not pattern.startswith("**/") and not wild:
+        pieces[0] = (DEEP, ".*")  # `**foo` and no other wildcard is a suffix for patternmatcher: it matches xfoo
+    return f"(?:{expression(pieces)})"
+
+
+def _ancestors(pieces: Sequence[Token]) -> str:
+    """Matches every directory above something that the pattern can match."""
+    parts: list[str] = [""]
+    for kind, text in pieces:
+        if kind == DEEP:
+            return "".join(f"{part}(?:/" for part in parts[:-1]) + ".*" + ")?" * (len(parts) - 1)
+        if kind == "/":
+            parts.append("")
+        else:
+            parts[-1] += text
+    parts.pop()  # the last part is the thing itself
+    if not parts:
+        return "(?!)"
+    return "(?:/".join(parts) + ")?" * (len(parts) - 1)
