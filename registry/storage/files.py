@@ -13,9 +13,11 @@ import errno
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.errors import DigestInvalid
 from registry.model import Digest
 from registry.storage.crash import crash_point
 from registry.storage.processes import Owner
@@ -46,18 +48,24 @@ class Files:
         """Give the finished, synced file `part` its digest's name too, durably. `part` stays, for a second try."""
         target = self.blob(digest)
         try:
-            os.link(part, target)
+            self._link(part, target)
         except FileNotFoundError:
             self._make_shard(target.parent)
-            os.link(part, target)
-        except FileExistsError:
-            # left by a crash, or put by somebody at this moment, or about to be collected: ours is verified, so it wins
-            twin = part.with_name(f"{part.name}.twin")
-            os.link(part, twin)
-            os.replace(twin, target)
+            self._link(part, target)
         crash_point("blob-named")
         sync_directory(target.parent)
         crash_point("blob-name-synced")
+
+    def _link(self, part: Path, target: Path) -> None:
+        try:
+            os.link(part, target)
+        except FileExistsError:
+            # left by a crash, or put by somebody at this moment, or about to be collected: ours is verified, so it wins
+            twin = self.new_part()
+            os.link(part, twin)
+            os.replace(twin, target)
+            with suppress(FileNotFoundError):  # rename(2) of two names of one file does nothing
+                os.unlink(twin)
 
     def discard_blob(self, digest: Digest) -> Path | None:
         """Take the blob's name away; what is returned is left to unlink, when no lock is held (it may take long)."""
@@ -78,7 +86,8 @@ class Files:
         for shard in sorted(self.root.glob("blobs/*/*")):
             with os.scandir(shard) as entries:
                 for entry in entries:
-                    yield Digest(shard.parent.name, entry.name), entry
+                    with suppress(DigestInvalid):  # whatever else lies there is not ours
+                        yield Digest(shard.parent.name, entry.name), entry
 
     def _make_shard(self, shard: Path) -> None:
         os.makedirs(shard, mode=0o700, exist_ok=True)

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import OrderedDict
 from contextlib import suppress
+from functools import partial
 
 from registry.errors import ChunkOutOfOrder, UploadUnknown
 from registry.model import Digest
@@ -114,8 +115,12 @@ class Upload:
             if digest != expected:
                 self.cancel()
             check_digest(expected, digest)
-            blobs.publish(self._path, self._fd, digest, self.size, lambda transaction: self._keep(transaction, digest))
-            self._close()
+            try:
+                blobs.publish(self._path, self._fd, digest, self.size, partial(self._keep, digest))
+            except FileNotFoundError:  # somebody cancelled it
+                raise unknown_upload(self.id) from None
+            finally:
+                self._close()
             with suppress(FileNotFoundError):
                 os.unlink(self._path)
         crash_point("upload-finished")
@@ -152,7 +157,7 @@ class Upload:
         self._hasher = recalled or _hash_prefix(self._path, self.size, new_hasher(self.algorithm))
         return self._hasher
 
-    def _keep(self, transaction: sqlite3.Connection, digest: Digest) -> None:
+    def _keep(self, digest: Digest, transaction: sqlite3.Connection) -> None:
         gone = transaction.execute("DELETE FROM upload WHERE id = ?", (self.id,))
         if gone.rowcount == 0:  # cancelled or finished by somebody else meanwhile
             raise unknown_upload(self.id)
