@@ -17,8 +17,16 @@ _syscall.restype = ctypes.c_long
 
 # Calls above 423 have one number on every architecture; only older ones differ.
 _OLD_NUMBERS = {
-    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321, "capget": 125, "capset": 126},
-    "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280, "capget": 90, "capset": 91},
+    "x86_64": {
+        "getcwd": 79,
+        "pivot_root": 155,
+        "keyctl": 250,
+        "seccomp": 317,
+        "bpf": 321,
+        "capget": 125,
+        "capset": 126,
+    },
+    "aarch64": {"getcwd": 17, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280, "capget": 90, "capset": 91},
 }
 _NUMBERS = {
     "pidfd_send_signal": 424,
@@ -114,7 +122,9 @@ def _fail(call: str, path: str | bytes | None = None) -> OSError:
     return OSError(number, text) if path is None else OSError(number, text, os.fsdecode(path))
 
 
-def _call(name: str, *arguments: int | bytes | None, path: str | bytes | None = None) -> int:
+def _call(
+    name: str, *arguments: "int | bytes | ctypes.Array[ctypes.c_char] | None", path: str | bytes | None = None
+) -> int:
     """Make one raw system call; integers are widened, for a variadic C function takes a Python int as 32 bits."""
     number = _NUMBERS.get(name)
     if number is None:
@@ -238,6 +248,13 @@ def openat2(directory: int, path: str | bytes, flags: int, mode: int = 0, resolv
         if ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
             break
     raise _fail("openat2", path)
+
+
+def getcwd() -> bytes:
+    """The kernel's own answer: it starts with "(unreachable)" when the directory lies outside the root."""
+    buffer = ctypes.create_string_buffer(4096)
+    _call("getcwd", buffer, len(buffer))
+    return buffer.value
 
 
 # --- rights -----------------------------------------------------------------------------------------------------------

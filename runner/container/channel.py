@@ -1,0 +1,151 @@
+"""Between a container's first process and whoever makes it, before execve: a socket that closes itself on exec.
+
+The child tells warnings, then "ready" (with the terminal beside it), then waits for "go"; a failure at any point
+travels back with its stage and errno text. End of file after "go" means that the program runs.
+"""
+
+import errno
+import json
+import os
+import socket
+import traceback
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from typing import Any, NoReturn
+
+from runner.errors import CommandNotFound, MissingPrivilege, NotExecutable, RunnerError, UnsafeRootfs
+
+_FAMILY: dict[str, type[RunnerError]] = {
+    kind.__name__: kind for kind in (CommandNotFound, MissingPrivilege, NotExecutable, RunnerError, UnsafeRootfs)
+}
+_LIMIT = 1 << 16
+_TOLD_RUNNING = b"G"
+_TOLD_JOINED = b"J"
+
+
+class ChildSide:
+    """What the child says. `stage` tells what is being done, for the error's text."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.stage = "start"
+        self._joined = False
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def warn(self, text: str) -> None:
+        self._send({"warning": text})
+
+    def ready(self, console: int | None, stubs: list[str]) -> None:
+        message = json.dumps({"ready": stubs}).encode()
+        if console is None:
+            self._sock.send(message)
+        else:
+            socket.send_fds(self._sock, [message], [console])
+
+    def wait_until_joined(self) -> None:
+        """The parent has moved us into the control group."""
+        if not self._joined:
+            self._expect(_TOLD_JOINED)
+            self._joined = True
+
+    def wait_for_go(self) -> None:
+        self._expect(_TOLD_RUNNING)
+
+    def fail(self, error: BaseException) -> None:
+        self._send({"failed": self._described(error)})
+
+    def _expect(self, word: bytes) -> None:
+        if self._sock.recv(1) != word:
+            os._exit(1)  # nobody is there any more to want this container
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._sock.send(json.dumps(message).encode()[:_LIMIT])
+        except OSError:
+            os._exit(1)
+
+    def _described(self, error: BaseException) -> dict[str, str | None]:
+        if isinstance(error, RunnerError):
+            kind = type(error).__name__
+            return {"kind": kind if kind in _FAMILY else "RunnerError", "text": str(error), "hint": error.hint}
+        if isinstance(error, OSError):
+            text = error.strerror or str(error)
+            where = f" {error.filename}" if error.filename else ""
+            if error.errno in (errno.EPERM, errno.EACCES) and not _is_root():
+                return {"kind": "MissingPrivilege", "text": f"{self.stage}{where}: {text}", "hint": NOT_ROOT}
+            return {"kind": "RunnerError", "text": f"{self.stage}{where}: {text}", "hint": None}
+        return {"kind": "bug", "text": f"{self.stage}: " + "".join(traceback.format_exception(error)), "hint": None}
+
+
+NOT_ROOT = "containers need root: run as root, or with sudo"
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+class ParentSide:
+    """What the maker hears."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.warnings: list[str] = []
+        self.stubs: tuple[str, ...] = ()
+
+    def joined(self) -> None:
+        self._tell(_TOLD_JOINED)
+
+    def wait_until_ready(self) -> int | None:
+        """Returns the terminal's descriptor, if there is one. Raises what the child failed with."""
+        console: int | None = None
+        while True:
+            data, fds, _, _ = socket.recv_fds(self._sock, _LIMIT, 1)
+            console = fds[0] if fds else console
+            if console is not None:
+                os.set_inheritable(console, False)
+            if not data:
+                raise RunnerError("the container's first process died before it was ready")
+            message = json.loads(data)
+            if "ready" in message:
+                self.stubs = tuple(message["ready"])
+                return console
+            self._heard(message)
+
+    def go(self) -> None:
+        """Let the program be executed; returns when it runs. Raises CommandNotFound, NotExecutable, RunnerError."""
+        self._tell(_TOLD_RUNNING)
+        while data := self._sock.recv(_LIMIT):
+            self._heard(json.loads(data))
+        self._sock.close()
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _tell(self, word: bytes) -> None:
+        try:
+            self._sock.send(word, socket.MSG_NOSIGNAL)
+        except OSError as error:
+            # the child has failed meanwhile: what it said, if anything, is read next
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET):
+                raise
+
+    def _heard(self, message: dict[str, Any]) -> None:
+        if "failed" in message:
+            _raise(**message["failed"])
+        self.warnings.append(message["warning"])
+
+
+def _raise(kind: str, text: str, hint: str | None) -> NoReturn:
+    if kind == "bug":
+        raise RuntimeError(text)
+    raise _FAMILY[kind](text, hint=hint)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Parent's and child's ends; the child's is clear of 0 to 2, which the container's own streams take."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if theirs.fileno() > 2:
+        return ours, theirs
+    with theirs:
+        return ours, socket.socket(fileno=fcntl(theirs.fileno(), F_DUPFD_CLOEXEC, 3))
