@@ -1,0 +1,58 @@
+"""Several processes on one root at once: same content, other content, tags, and a collector in between."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import registry
+from registry.model import Digest
+from registry.storage import ContentStore
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from registry.model import Descriptor, Digest, Index, MediaType
+from registry.storage import ContentStore
+
+root, me = Path(sys.argv[1]), sys.argv[2]
+with ContentStore.open(root) as store:
+    for turn in range(20):
+        shared, own = b"shared %d" % (turn % 4), f"own {me} {turn}".encode()
+        with store.lease() as lease:
+            listed = tuple(
+                Descriptor(MediaType.OCI_LAYER, store.put(content, lease=lease), len(content))
+                for content in (shared, own)
+            )
+            content = Index(MediaType.OCI_INDEX, listed).to_bytes()
+            store.put_manifest("app", content, MediaType.OCI_INDEX, tags=[me, "contested"], adopt=True)
+        if turn % 5 == 4:
+            store.collect(grace_seconds=0, untagged_seconds=0)
+"""
+
+
+def run_all(root: Path, names: list[str]) -> None:
+    """All at once, from the making of the root on."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(registry.__file__).parent.parent)}
+    running = [
+        subprocess.Popen([sys.executable, "-c", PROGRAM, root, name], env=environment, stderr=subprocess.PIPE)
+        for name in names
+    ]
+    for process in running:
+        _, complaint = process.communicate()
+        assert process.returncode == 0, complaint.decode()
+
+
+def test_nobody_loses_anything(ram_path: Path) -> None:
+    names = ["one", "two", "three", "four"]
+    run_all(ram_path / "root", names)
+    with ContentStore.open(ram_path / "root") as store:
+        assert store.tags("app") == sorted([*names, "contested"])
+        last = {store.manifest("app", name).digest for name in names}
+        assert store.manifest("app", "contested").digest in last
+        for name in names:
+            assert store.read(Digest.of(f"own {name} 19".encode()))
+        store.collect(grace_seconds=0, untagged_seconds=0)
+        kept = {Digest.of(b"shared 3"), *(Digest.of(f"own {name} 19".encode()) for name in names)}
+        assert {path.name for path in (ram_path / "root").glob("blobs/sha256/*/*")} == {each.encoded for each in kept}
+        assert os.listdir(ram_path / "root" / "uploads") == []
