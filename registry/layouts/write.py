@@ -88,18 +88,21 @@ def _tar(out: Path | BinaryIO) -> Iterator[_TarSink]:
         sink.finish()
 
 
-def write_oci_layout(store: ContentStore, images: Sequence[Named], out: Path | BinaryIO) -> None:
+def write_oci_layout(
+    store: ContentStore, images: Sequence[Named], out: Path | BinaryIO, *, folder: bool = True
+) -> None:
     """Write images as an OCI layout (image-spec image-layout.md).
 
     Args:
         store: holds their content.
         images: a name, or None, and the digest of a manifest or index; one image may come under several names.
-        out: a folder to make or add to, or a stream that gets a tar archive.
+        out: a folder to make or add to, or a stream or file that gets a tar archive.
+        folder: whether a path is that of a folder.
 
     Raises:
         ManifestUnknown, BlobUnknown: the store does not have all of it.
     """
-    if not isinstance(out, Path):
+    if not isinstance(out, Path) or not folder:
         with _tar(out) as sink:
             _write_oci(store, images, sink)
         return
