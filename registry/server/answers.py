@@ -100,5 +100,4 @@ def error_answer(error: RegistryError) -> Answer:
 
 def fault_answer() -> Answer:
     """For a bug of ours: says nothing of its inside."""
-    entry = {"code": "UNKNOWN", "message": "internal fault of the registry; its log tells more"}
-    return Answer(500, {"Content-Type": "application/json"}, msgspec.json.encode({"errors": [entry]}))
+    return error_answer(RegistryError("internal fault of the registry", hint="the registry's own log tells more"))

@@ -22,6 +22,7 @@ from registry.server.transfer import Body, Reply, send
 
 log = logging.getLogger(__name__)
 Handler = Callable[[Call], Awaitable[Answer]]
+_CLIENT_GONE = 499  # for the log, as nginx writes it
 _SMALL_REST = 256 * 1024  # bytes of an unread body that are cheaper to swallow than a new connection
 
 
@@ -91,15 +92,11 @@ class Dispatcher:
         connection = request.protocol
         self.busy.add(connection)
         body = Body(request, self._state.settings.idle)
-        answer = Answer()
+        answer = Answer(_CLIENT_GONE)
         try:
             answer = await self._answer(request, body)
             keep_alive = request.keep_alive and not self._state.stopping and not _must_close(body)
             return await send(request, answer, keep_alive=keep_alive)
-        except ValueError:  # nothing is sent yet: a head that can't be written
-            log.exception("%s %s: unsendable answer", request.method, _path(request))
-            answer = fault_answer()
-            return await send(request, answer, keep_alive=False)
         finally:
             if isinstance(answer.body, FileParts):
                 answer.body.file.close()

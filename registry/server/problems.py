@@ -45,3 +45,9 @@ class BodyBroken(RegistryError):
     """A request's body ended before its announced end, or is no proper HTTP."""
 
     code, status = "BLOB_UPLOAD_INVALID", 400
+
+
+class BadHttp(RegistryError):
+    """What came is no HTTP request, or is beyond the limits of one."""
+
+    code, status = "BAD_REQUEST", 400

@@ -112,10 +112,13 @@ async def send(request: web.BaseRequest, answer: Answer, *, keep_alive: bool) ->
         close=not keep_alive and request.version >= (1, 1), keep_alive_1_0=keep_alive and request.version < (1, 1)
     )
     body = b"" if request.method == "HEAD" else answer.body
-    if isinstance(body, FileParts):
-        await _send_parts(request, head, body)
-    else:
-        await request.writer.write(head + body)
+    try:
+        if isinstance(body, FileParts):
+            await _send_parts(request, head, body)
+        else:
+            await request.writer.write(head + body)
+    except TimeoutError as error:  # ETIMEDOUT: the kernel gave up a client that took nothing
+        raise ConnectionResetError("the client takes nothing") from error
     return Reply(answer.status, keep_alive=keep_alive)
 
 
