@@ -22,7 +22,7 @@ from typing import Self
 from runner import errors
 from runner.container.protocol import STDIN, Message, Packet, receive, send, send_data, to_json
 from runner.container.spec import ContainerSpec, Process
-from runner.errors import RunnerError
+from runner.errors import NoSuchContainer, RunnerError
 
 SOCKET, LOCK, LOG = "supervisor.sock", "supervisor.lock", "supervisor.log"
 _LIBRARY = str(Path(__file__).resolve().parents[2])
@@ -46,6 +46,7 @@ class Running:
         self._socket = conversation
         self.pid: int = answer["pid"]
         self.warnings: tuple[str, ...] = tuple(answer.get("warnings", ()))
+        self.stubs: tuple[str, ...] = tuple(answer.get("stubs", ()))  # mount points made in the root filesystem
         self._exit: Exit | None = None
         self._pidfd = -1
         if ours:
@@ -218,7 +219,7 @@ class Supervisor:
         return self._ask({"op": "wait", "id": container_id})
 
     def _ask(self, message: Message, fds: Sequence[int] = (), *, ours: bool = False) -> Running:
-        conversation = self._converse()
+        conversation = self._converse(start=bool(message.get("spec")))
         try:
             send(conversation, message, fds)
             packet = receive(conversation)
@@ -232,8 +233,8 @@ class Supervisor:
             conversation.close()
             raise
 
-    def _converse(self) -> socket.socket:
-        """A new conversation, greeted by the supervisor."""
+    def _converse(self, *, start: bool) -> socket.socket:
+        """A new conversation, greeted by the supervisor; NoSuchContainer: there is none, and it need not be started."""
         if self._control:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
@@ -247,6 +248,8 @@ class Supervisor:
         assert self._runtime_dir is not None, "closed"
         if found := _connect(self._runtime_dir):
             return found
+        if not start:
+            raise NoSuchContainer("no container is running")
         for _ in range(5):
             with _lock(self._runtime_dir):
                 if found := _connect(self._runtime_dir):
