@@ -62,7 +62,8 @@ def run_program(plan: Plan, channel: ChildSide, console: int | None, stubs: list
     entered = _enter_directory(root, process.cwd, may_wait=True)
     channel.stage = "seccomp"
     if plan.filter and not process.no_new_privileges:
-        calls.seccomp_load(plan.filter)  # needs CAP_SYS_ADMIN, which goes next
+        # needs CAP_SYS_ADMIN, which goes next
+        calls.seccomp_load(plan.filter, calls.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
     channel.stage = "capabilities"
     become(who, capabilities.mask(process.capabilities))
     if not entered:
@@ -81,7 +82,7 @@ def run_program(plan: Plan, channel: ChildSide, console: int | None, stubs: list
     channel.wait_for_go()
     arguments = [*((plan.init, "--") if plan.init else ()), *process.args]
     if plan.filter and process.no_new_privileges:
-        calls.seccomp_load(plan.filter)
+        calls.seccomp_load(plan.filter, calls.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
     _execute(root, arguments, process.args[0], environment)
 
 

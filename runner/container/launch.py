@@ -26,6 +26,7 @@ from runner.container.spec import ContainerSpec, Mount, Process
 from runner.errors import MissingPrivilege, NoSuchContainer, RunnerError
 from runner.kernel import calls, capabilities, namespaces
 from runner.kernel.cgroups import Cgroup, Hierarchies
+from runner.kernel.seccomp import compile_default
 
 CGROUP_PARENT = "/pybuild"
 INIT = "/sbin/docker-init"
@@ -215,8 +216,14 @@ def _cgroup(spec: ContainerSpec) -> Cgroup:
 
 
 def _filter(spec: ContainerSpec, process: Process) -> bytes:
-    del spec, process
-    return b""
+    if spec.seccomp == "unconfined":
+        return b""
+    if spec.seccomp != "default":
+        raise RunnerError(f"unknown seccomp profile {spec.seccomp!r}", hint="default or unconfined")
+    try:
+        return compile_default(capabilities.parse(name) for name in process.capabilities)
+    except ValueError as error:
+        raise RunnerError(str(error), hint="run without it by --security-opt seccomp=unconfined") from None
 
 
 def _check(spec: ContainerSpec) -> None:
