@@ -93,7 +93,13 @@ class ImageConfig:
         found["rootfs"] = {"type": "layers", "diff_ids": [str(diff_id) for diff_id in self.rootfs.diff_ids]}
         if self.platform.variant:
             found["variant"] = self.platform.variant
-        return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
+        try:
+            return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:  # a lone surrogate: bytes of a file name or an argument that were no UTF-8
+            wrong = error.object[max(0, error.start - 20) : error.end + 20]
+            raise ManifestInvalid(
+                f"not UTF-8 in an image's configuration: {wrong!r}", hint="JSON holds text only"
+            ) from None
 
     @classmethod
     def parse(cls, content: bytes) -> "ImageConfig":
@@ -150,17 +156,30 @@ def _history_json(step: History) -> dict[str, Any]:
     return {key: value for key, value in pairs.items() if value}
 
 
+# Go, in which most writers of these are written, reads null as absent and one string as a list of one. So do we.
+_Words = list[str] | str | None
+
+
+def _words(found: _Words) -> tuple[str, ...]:
+    return (found,) if isinstance(found, str) else tuple(found or ())
+
+
 class _HealthcheckJson(msgspec.Struct, rename="pascal"):
-    test: list[str] | None = None
-    interval: int = 0
-    timeout: int = 0
-    start_period: int = 0
-    start_interval: int = 0
-    retries: int = 0
+    test: _Words = None
+    interval: int | None = None
+    timeout: int | None = None
+    start_period: int | None = None
+    start_interval: int | None = None
+    retries: int | None = None
 
     def checked(self) -> Healthcheck:
         return Healthcheck(
-            tuple(self.test or ()), self.interval, self.timeout, self.start_period, self.start_interval, self.retries
+            _words(self.test),
+            self.interval or 0,
+            self.timeout or 0,
+            self.start_period or 0,
+            self.start_interval or 0,
+            self.retries or 0,
         )
 
 
@@ -168,15 +187,15 @@ class _RunConfigJson(msgspec.Struct, rename="pascal"):
     user: str | None = None
     exposed_ports: dict[str, Any] | None = None
     env: list[str] | None = None
-    entrypoint: list[str] | None = None
-    cmd: list[str] | None = None
+    entrypoint: _Words = None
+    cmd: _Words = None
     volumes: dict[str, Any] | None = None
     working_dir: str | None = None
     labels: dict[str, str] | None = None
     stop_signal: str | None = None
     healthcheck: _HealthcheckJson | None = None
     on_build: list[str] | None = None
-    shell: list[str] | None = None
+    shell: _Words = None
     args_escaped: bool | None = None
 
     def checked(self) -> RunConfig:
@@ -184,25 +203,30 @@ class _RunConfigJson(msgspec.Struct, rename="pascal"):
             user=self.user or "",
             exposed_ports=tuple(self.exposed_ports or ()),
             env=tuple(self.env or ()),
-            entrypoint=None if self.entrypoint is None else tuple(self.entrypoint),
-            cmd=None if self.cmd is None else tuple(self.cmd),
+            entrypoint=None if self.entrypoint is None else _words(self.entrypoint),
+            cmd=None if self.cmd is None else _words(self.cmd),
             volumes=tuple(self.volumes or ()),
             working_dir=self.working_dir or "",
             labels=self.labels or {},
             stop_signal=self.stop_signal or "",
             healthcheck=self.healthcheck.checked() if self.healthcheck else None,
             on_build=tuple(self.on_build or ()),
-            shell=tuple(self.shell or ()),
+            shell=_words(self.shell),
             args_escaped=bool(self.args_escaped),
         )
 
 
 class _HistoryJson(msgspec.Struct):
     created: str | None = None
-    created_by: str = ""
-    comment: str = ""
-    author: str = ""
-    empty_layer: bool = False
+    created_by: str | None = None
+    comment: str | None = None
+    author: str | None = None
+    empty_layer: bool | None = None
+
+    def checked(self) -> History:
+        return History(
+            self.created, self.created_by or "", self.comment or "", self.author or "", bool(self.empty_layer)
+        )
 
 
 class _RootFsJson(msgspec.Struct):
@@ -210,27 +234,25 @@ class _RootFsJson(msgspec.Struct):
 
 
 class _ConfigJson(msgspec.Struct, rename={"os_version": "os.version"}):
-    architecture: str = ""
-    os: str = ""
-    variant: str = ""
-    os_version: str = ""
+    architecture: str | None = None
+    os: str | None = None
+    variant: str | None = None
+    os_version: str | None = None
     config: _RunConfigJson | None = None
     rootfs: _RootFsJson | None = None
     history: list[_HistoryJson] | None = None
     created: str | None = None
-    author: str = ""
+    author: str | None = None
 
     def checked(self) -> ImageConfig:
+        diff_ids = (self.rootfs.diff_ids if self.rootfs else None) or ()
         return ImageConfig(
-            platform=Platform(self.os, self.architecture, self.variant, self.os_version),
+            platform=Platform(self.os or "", self.architecture or "", self.variant or "", self.os_version or ""),
             config=self.config.checked() if self.config else RunConfig(),
-            rootfs=RootFs(tuple(Digest.parse(text) for text in (self.rootfs.diff_ids if self.rootfs else None) or ())),
-            history=tuple(
-                History(step.created, step.created_by, step.comment, step.author, step.empty_layer)
-                for step in self.history or ()
-            ),
+            rootfs=RootFs(tuple(Digest.parse(text) for text in diff_ids)),
+            history=tuple(step.checked() for step in self.history or ()),
             created=self.created,
-            author=self.author,
+            author=self.author or "",
         )
 
 

@@ -16,6 +16,7 @@ from registry.model.digest import Digest
 from registry.model.media_types import INDEX_TYPES, MANIFEST_TYPES, MediaType
 from registry.model.platform import Platform
 
+MAX_SIZE = 2**63 - 1  # bytes; descriptor.md: size is an int64
 MAX_MANIFEST = 4 * 1024 * 1024  # bytes; distribution-spec "Pushing Manifests": registries must accept 4 MiB
 
 
@@ -110,10 +111,13 @@ class Index:
 
 
 class _PlatformJson(msgspec.Struct, rename={"os_version": "os.version"}):
-    os: str = ""
-    architecture: str = ""
-    variant: str = ""
-    os_version: str = ""
+    os: str | None = None
+    architecture: str | None = None
+    variant: str | None = None
+    os_version: str | None = None
+
+    def checked(self) -> Platform:
+        return Platform(self.os or "", self.architecture or "", self.variant or "", self.os_version or "")
 
 
 class _DescriptorJson(msgspec.Struct, rename="camel"):
@@ -126,15 +130,14 @@ class _DescriptorJson(msgspec.Struct, rename="camel"):
     urls: list[str] | None = None
 
     def checked(self) -> Descriptor:
-        if self.size < 0:
-            raise SizeInvalid(f"negative size {self.size} for {self.digest[:80]}", hint="the manifest is broken")
-        place = self.platform
+        if not 0 <= self.size <= MAX_SIZE:
+            raise SizeInvalid(f"{self.digest[:80]} has no size that can be", hint="sizes go from 0 to 2^63 - 1 bytes")
         return Descriptor(
             self.media_type,
             Digest.parse(self.digest),
             self.size,
             self.annotations or {},
-            Platform(place.os, place.architecture, place.variant, place.os_version) if place else None,
+            self.platform.checked() if self.platform else None,
             self.artifact_type or None,
             tuple(self.urls or ()),
         )

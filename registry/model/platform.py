@@ -14,7 +14,8 @@ _ARCHITECTURES = {
     "aarch64": "arm64", "armhf": "arm", "armv7l": "arm", "armv6l": "arm", "armel": "arm", "mips64el": "mips64le",
 }  # fmt: skip
 _VARIANTS = {"armhf": "v7", "armv7l": "v7", "armv6l": "v6", "armel": "v6"}
-_COMPONENT = re.compile(r"[A-Za-z0-9_.-]+")
+_BASELINES = {"amd64": 1, "arm": 7, "arm64": 8}  # the variant that is meant when none is written
+_COMPONENT = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ def native() -> Platform:
 def preference(wanted: Platform, offered: Platform) -> int | None:
     """How well `offered` runs on `wanted`: 0 is exact, larger is worse, None is not at all.
 
-    A 32-bit ARM runs variants up to its own (v7, then v6, then v5); arm64 also takes 32-bit ARM, last.
+    A variant runs what was made for lower ones (arm v7, v6, v5; amd64 v3, v2, v1), best its own; a 64-bit processor
+    takes its 32-bit predecessor's images last.
     """
     wanted, offered = wanted.normal, offered.normal
     if wanted.os != offered.os:
@@ -78,14 +80,15 @@ def preference(wanted: Platform, offered: Platform) -> int | None:
     if wanted.architecture == offered.architecture:
         if wanted.variant == offered.variant:
             return 0
-        if wanted.architecture == "arm":
-            ours, theirs = _arm_version(wanted.variant), _arm_version(offered.variant)
-            return ours - theirs if theirs <= ours else None
-        if wanted.architecture == "amd64":
-            return 1 if not offered.variant else None
+        if wanted.architecture in _BASELINES:
+            ours, theirs = _version(wanted), _version(offered)
+            return None if ours is None or theirs is None or theirs > ours else ours - theirs
         return 1 if not offered.variant else None
     if (wanted.architecture, offered.architecture) == ("arm64", "arm"):
-        return 100 - _arm_version(offered.variant)
+        theirs = _version(offered)
+        return None if theirs is None or theirs > 8 else 100 - theirs
+    if (wanted.architecture, offered.architecture) == ("amd64", "386"):
+        return 100
     return None
 
 
@@ -99,6 +102,9 @@ def best_match(wanted: Platform, offered: Iterable[Platform | None]) -> int | No
     return min(ranked)[1] if ranked else None
 
 
-def _arm_version(variant: str) -> int:
-    digits = variant.removeprefix("v")
-    return int(digits) if digits.isdigit() else 7
+def _version(platform: Platform) -> int | None:
+    """The number in the variant, without one the architecture's baseline; None for a variant that is no number."""
+    if not platform.variant:
+        return _BASELINES[platform.architecture]
+    digits = platform.variant.removeprefix("v")
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 3 else None

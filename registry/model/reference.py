@@ -8,6 +8,8 @@ from registry.errors import NameInvalid, TagInvalid
 from registry.model.digest import Digest
 
 DEFAULT_DOMAIN = "docker.io"
+LEGACY_DOMAIN = "index.docker.io"
+_IMAGE_ID = re.compile(r"[a-f0-9]{64}")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _DOMAIN = re.compile(
@@ -49,8 +51,10 @@ class Reference:
     digest: Digest | None = None
 
     def __post_init__(self) -> None:
-        if not _DOMAIN.fullmatch(self.domain):
-            raise NameInvalid(f"not a registry's domain: {self.domain[:100]!r}", hint="write host or host:port")
+        if not _DOMAIN.fullmatch(self.domain) or not _looks_like_domain(self.domain):
+            raise NameInvalid(f"not a registry's domain: {self.domain[:100]!r}", hint="write host.name or host:port")
+        if self.domain == LEGACY_DOMAIN or (self.domain == DEFAULT_DOMAIN and "/" not in self.path):
+            raise NameInvalid(f"{self.domain}/{self.path[:100]} is not in its one spelling", hint="use Reference.parse")
         check_repository(self.path)
         if len(self.domain) + 1 + len(self.path) > MAX_NAME:
             raise NameInvalid("an image's name has at most 255 characters", hint="shorten the repository's path")
@@ -64,7 +68,9 @@ class Reference:
         Raises:
             NameInvalid, TagInvalid, DigestInvalid: which part is wrong.
         """
-        if re.fullmatch(r"[a-f0-9]{64}", text):
+        if "://" in text:
+            raise NameInvalid(f"not an image's name: {text[:100]!r}", hint="leave out the scheme: write host/path:tag")
+        if _IMAGE_ID.fullmatch(text):
             raise NameInvalid(f"{text[:12]}… is an image ID, not a name", hint="use it where an image ID is taken")
         rest, at, digest = text.partition("@")
         if at and not digest:
@@ -79,7 +85,7 @@ class Reference:
             raise TagInvalid(f"no tag after : in {text[:100]!r}", hint="write name:tag, or leave the colon out")
         if path != path.lower():
             raise NameInvalid(f"repository name must be lowercase: {path[:100]!r}", hint=f"write {path.lower()[:100]}")
-        if domain == "index.docker.io":
+        if domain == LEGACY_DOMAIN:
             domain = DEFAULT_DOMAIN
         if domain == DEFAULT_DOMAIN and "/" not in path:
             path = f"library/{path}"
@@ -96,7 +102,7 @@ class Reference:
         if self.domain != DEFAULT_DOMAIN:
             return f"{self.domain}/{self.path}"
         first, slash, rest = self.path.partition("/")
-        if first == "library" and rest and "/" not in rest:
+        if first == "library" and rest and "/" not in rest and not _IMAGE_ID.fullmatch(rest):
             return rest
         return f"{self.domain}/{self.path}" if slash and _looks_like_domain(first) else self.path
 
