@@ -18,8 +18,7 @@ _FAMILY: dict[str, type[RunnerError]] = {
     kind.__name__: kind for kind in (CommandNotFound, MissingPrivilege, NotExecutable, RunnerError, UnsafeRootfs)
 }
 _LIMIT = 1 << 16
-_TOLD_RUNNING = b"G"
-_TOLD_JOINED = b"J"
+_MADE, _JOINED, _GO = b"M", b"J", b"G"  # what the parent says, in this order
 
 
 class ChildSide:
@@ -28,7 +27,7 @@ class ChildSide:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self.stage = "start"
-        self._joined = False
+        self._heard = b""
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -43,21 +42,26 @@ class ChildSide:
         else:
             socket.send_fds(self._sock, [message], [console])
 
+    def wait_until_made(self) -> None:
+        """The control group is there, with its limits."""
+        self._wait_for(_MADE)
+
     def wait_until_joined(self) -> None:
         """The parent has moved us into the control group."""
-        if not self._joined:
-            self._expect(_TOLD_JOINED)
-            self._joined = True
+        self._wait_for(_JOINED)
 
     def wait_for_go(self) -> None:
-        self._expect(_TOLD_RUNNING)
+        self._wait_for(_GO)
 
     def fail(self, error: BaseException) -> None:
         self._send({"failed": self._described(error)})
 
-    def _expect(self, word: bytes) -> None:
-        if self._sock.recv(1) != word:
-            os._exit(1)  # nobody is there any more to want this container
+    def _wait_for(self, word: bytes) -> None:
+        while word not in self._heard:
+            said = self._sock.recv(1)
+            if not said:
+                os._exit(1)  # nobody is there any more to want this container
+            self._heard += said
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
@@ -93,8 +97,11 @@ class ParentSide:
         self.warnings: list[str] = []
         self.stubs: tuple[str, ...] = ()
 
-    def joined(self) -> None:
-        self._tell(_TOLD_JOINED)
+    def tell_made(self) -> None:
+        self._tell(_MADE)
+
+    def tell_joined(self) -> None:
+        self._tell(_JOINED)
 
     def wait_until_ready(self) -> int | None:
         """Returns the terminal's descriptor, if there is one. Raises what the child failed with."""
@@ -114,7 +121,7 @@ class ParentSide:
 
     def go(self) -> None:
         """Let the program be executed; returns when it runs. Raises CommandNotFound, NotExecutable, RunnerError."""
-        self._tell(_TOLD_RUNNING)
+        self._tell(_GO)
         while data := self._sock.recv(_LIMIT):
             self._heard(json.loads(data))
         self._sock.close()
@@ -126,7 +133,7 @@ class ParentSide:
         try:
             self._sock.send(word, socket.MSG_NOSIGNAL)
         except OSError as error:
-            # the child has failed meanwhile: what it said, if anything, is read next
+            # the child has failed meanwhile: what it said is read next
             if error.errno not in (errno.EPIPE, errno.ECONNRESET):
                 raise
 

@@ -146,9 +146,7 @@ def become(who: Identity, keep: int) -> None:
 
 def reset_signals() -> None:
     """Python ignores SIGPIPE and SIGXFSZ, and its parent may ignore more; a program expects the kernel's defaults."""
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(number, signal.SIG_DFL)
+    calls.default_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from runner.container import limits
@@ -51,8 +51,7 @@ class Created:
     cgroup: Cgroup
     stubs: tuple[str, ...]  # mount points that had to be made in the root filesystem, topmost first
     _channel: ParentSide
-    _joined_only: bool = False  # a later process: the group is another one's
-    _warnings: list[str] = field(default_factory=list)
+    _owns_cgroup: bool  # not so a later process in a container
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -70,7 +69,7 @@ class Created:
         if self.console is not None:
             os.close(self.console)
             self.console = None
-        if not self._joined_only:
+        if self._owns_cgroup:
             self.cgroup.kill()
             self.cgroup.remove()
 
@@ -88,27 +87,21 @@ def create(spec: ContainerSpec, stdio: Stdio, fds: Sequence[int] = (), *, die_wi
         MissingPrivilege, UnsafeRootfs, RunnerError.
     """
     _check(spec)
-    cgroup = _cgroup(spec)
+    ns = _Joined.open(spec, fds)
     try:
-        ns = _Joined.open(spec, fds)
-        try:
-            plan = Plan(
-                id=spec.id, process=spec.process, filter=_filter(spec, spec.process),
-                streams=(stdio.stdin, stdio.stdout, stdio.stderr), terminal=None, die_with_parent=die_with_parent,
-                init=INIT if spec.init else "",
-            )  # fmt: skip
-            keep = (*plan.streams, *fds, *ns.fds)
+        plan = Plan(
+            id=spec.id, process=spec.process, filter=_filter(spec, spec.process),
+            streams=(stdio.stdin, stdio.stdout, stdio.stderr), terminal=None, die_with_parent=die_with_parent,
+            init=INIT if spec.init else "",
+        )  # fmt: skip
 
-            def first_process(channel: ChildSide) -> None:
-                _first_process(spec, plan, ns, channel, fds=fds, cgroup=cgroup)
+        def first_process(channel: ChildSide) -> None:
+            _first_process(spec, plan, ns, channel, fds)
 
-            return _fork(first_process, cgroup, keep, pid_namespace=ns.pid)
-        finally:
-            ns.close()
-    except BaseException:
-        cgroup.kill()
-        cgroup.remove()
-        raise
+        keep = (*plan.streams, *fds, *ns.fds)
+        return _fork(first_process, lambda: _cgroup(spec), keep, pid_namespace=ns.pid, owns_cgroup=True)
+    finally:
+        ns.close()
 
 
 def enter(container_pid: int, spec: ContainerSpec, process: Process, stdio: Stdio) -> Created:
@@ -132,19 +125,18 @@ def enter(container_pid: int, spec: ContainerSpec, process: Process, stdio: Stdi
         def next_process(channel: ChildSide) -> None:
             _next_process(pidfd, plan, channel)
 
-        created = _fork(next_process, cgroup, (*plan.streams, pidfd), pid_namespace=pidfd)
+        keep = (*plan.streams, pidfd)
+        return _fork(next_process, lambda: cgroup, keep, pid_namespace=pidfd, owns_cgroup=False)
     finally:
         os.close(pidfd)
-    created._joined_only = True  # noqa: SLF001 -- our own class
-    return created
 
 
 def destroy(created: Created | Cgroup) -> None:
-    """Kill what is left in the container's control group and remove the group. Its first process is not waited for."""
+    """Kill what is left in the container's control group and remove the group.
+
+    Where there are no control groups, the end of the first process is the end of all that share its PID namespace.
+    """
     cgroup = created if isinstance(created, Cgroup) else created.cgroup
-    if isinstance(created, Created):
-        with contextlib.suppress(OSError):  # gone, and its descriptor closed, is the usual case
-            signal.pidfd_send_signal(created.pidfd, signal.SIGKILL)
     cgroup.kill()
     cgroup.remove()
 
@@ -158,8 +150,14 @@ def cgroup_path(spec: ContainerSpec) -> str:
 
 
 def _fork(
-    act: Callable[[ChildSide], None], cgroup: Cgroup, keep: Sequence[int], *, pid_namespace: int | str | None
+    act: Callable[[ChildSide], None],
+    make_cgroup: Callable[[], Cgroup],
+    keep: Sequence[int],
+    *,
+    pid_namespace: int | str | None,
+    owns_cgroup: bool,
 ) -> Created:
+    """Fork the process; while it works, make the control group and move it there."""
     ours, theirs = pair()
     try:
         with _children_in(pid_namespace):
@@ -169,22 +167,21 @@ def _fork(
                 _child(act, theirs, keep)
     except PermissionError:
         ours.close()
-        theirs.close()
         raise MissingPrivilege("a container needs CAP_SYS_ADMIN", hint=NOT_ROOT) from None
-    theirs.close()
+    finally:
+        theirs.close()
     channel = ParentSide(ours)
-    pidfd = os.pidfd_open(pid)
-    created = Created(pid, pidfd, None, cgroup, (), channel)
+    created = Created(pid, os.pidfd_open(pid), None, Cgroup.none(), (), channel, owns_cgroup)
     try:
+        created.cgroup = make_cgroup()
+        channel.tell_made()
         # Moving a process takes the kernel some 10 ms when none has been moved lately; the child works meanwhile.
-        cgroup.join(pid)
-        channel.joined()
+        created.cgroup.join(pid)
+        channel.tell_joined()
         created.console = channel.wait_until_ready()
         created.stubs = channel.stubs
     except BaseException:
-        channel.close()
-        _end(pid, pidfd)
-        os.close(pidfd)
+        created.discard()
         raise
     return created
 
@@ -330,9 +327,7 @@ def _close_all_but(keep: Sequence[int]) -> None:
     calls.close_range(last + 1, 0x7FFFFFFF, cloexec=False)
 
 
-def _first_process(
-    spec: ContainerSpec, plan: Plan, ns: _Joined, channel: ChildSide, *, fds: Sequence[int], cgroup: Cgroup
-) -> None:
+def _first_process(spec: ContainerSpec, plan: Plan, ns: _Joined, channel: ChildSide, fds: Sequence[int]) -> None:
     channel.stage = "out-of-memory score"
     _oom_score(spec.process, channel)
     channel.stage = "mount sources"
@@ -352,7 +347,7 @@ def _first_process(
     tree = Tree(spec.root)
     tree.attach_to_host_tree()
     channel.stage = "mounts"
-    tree.mount_all(spec.mounts, sources, cgroup, own_cgroup=bool(ns.new & calls.CLONE_NEWCGROUP))
+    tree.mount_all(spec.mounts, sources, lambda: _made_cgroup(spec, channel), own=bool(ns.new & calls.CLONE_NEWCGROUP))
     console = None
     if _brings_own_dev(spec.mounts):
         channel.stage = "devices"
@@ -381,6 +376,11 @@ def _first_process(
     stay = [fd for fd in (*plan.streams, channel.fileno(), plan.terminal, console) if fd is not None]
     _close_all_but(stay)
     run_program(plan, channel, console, tree.stubs)
+
+
+def _made_cgroup(spec: ContainerSpec, channel: ChildSide) -> Cgroup:
+    channel.wait_until_made()
+    return Cgroup.named(cgroup_path(spec))
 
 
 def _next_process(pidfd: int, plan: Plan, channel: ChildSide) -> None:

@@ -11,7 +11,7 @@ Not here: namespaces (launch.py), who the process is (finish.py).
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from runner.container.defaults import DEVICES
 from runner.container.spec import ContainerSpec, Device, Mount, RootFilesystem
@@ -95,20 +95,21 @@ class Tree:
             os.close(place)
 
     def mount_all(
-        self, wanted: Sequence[Mount], sources: Mapping[int, int], cgroup: Cgroup, *, own_cgroup: bool
+        self, wanted: Sequence[Mount], sources: Mapping[int, int], find_cgroup: Callable[[], Cgroup], *, own: bool
     ) -> None:
+        """In the order given. `own`: we are in a control group namespace of our own."""
         for place, mount in enumerate(wanted):
             try:
-                self._mount(mount, sources.get(place), cgroup, own_cgroup=own_cgroup)
+                if mount.type == "cgroup":
+                    self._mount_cgroup(mount, find_cgroup(), own=own)
+                else:
+                    self._mount(mount, sources.get(place))
             except OSError as error:
                 told = error.strerror or str(error)
                 raise RunnerError(f"mount of {mount.destination} ({mount.type}): {told}") from None
 
-    def _mount(self, wanted: Mount, source: int | None, cgroup: Cgroup, *, own_cgroup: bool) -> None:
+    def _mount(self, wanted: Mount, source: int | None) -> None:
         options = MountOptions.parse(wanted.options)
-        if wanted.type == "cgroup":
-            self._mount_cgroup(wanted, options, cgroup, own=own_cgroup)
-            return
         target = self._target(wanted, source)
         try:
             if source is not None:
@@ -196,8 +197,9 @@ class Tree:
 
     # --- control groups as the container sees them --------------------------------------------------------------------
 
-    def _mount_cgroup(self, wanted: Mount, options: MountOptions, cgroup: Cgroup, *, own: bool) -> None:
+    def _mount_cgroup(self, wanted: Mount, cgroup: Cgroup, *, own: bool) -> None:
         """Its own group only: by a namespace of its own, or else by binding just that group's directories."""
+        options = MountOptions.parse(wanted.options)
         found = cgroup.hierarchies
         if not cgroup.exists:
             return

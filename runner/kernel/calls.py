@@ -14,6 +14,12 @@ from struct import pack
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
+# Declared as pointers, arguments may be integers of full width, bytes or None; six of them always.
+_syscall.argtypes = (ctypes.c_long, *(ctypes.c_void_p,) * 6)
+_PADDING: tuple[tuple[int, ...], ...] = tuple((0,) * (6 - count) for count in range(7))
+_libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
+_libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+_libc.signal.restype = ctypes.c_void_p
 
 # Calls above 423 have one number on every architecture; only older ones differ.
 _OLD_NUMBERS = {
@@ -39,6 +45,8 @@ _NUMBERS = {
     "openat2": 437,
     "mount_setattr": 442,
 } | _OLD_NUMBERS.get(platform.machine(), {})
+
+_OPENAT2 = _NUMBERS["openat2"]
 
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
@@ -125,12 +133,11 @@ def _fail(call: str, path: str | bytes | None = None) -> OSError:
 def _call(
     name: str, *arguments: "int | bytes | ctypes.Array[ctypes.c_char] | None", path: str | bytes | None = None
 ) -> int:
-    """Make one raw system call; integers are widened, for a variadic C function takes a Python int as 32 bits."""
+    """Make one raw system call."""
     number = _NUMBERS.get(name)
     if number is None:
         raise OSError(errno.ENOSYS, f"{name}: not known on {platform.machine()}")
-    wide = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
-    result = int(_syscall(ctypes.c_long(number), *wide))
+    result: int = _syscall(number, *arguments, *_PADDING[len(arguments)])
     if result < 0:
         raise _fail(name, path)
     return result
@@ -151,8 +158,7 @@ def setns(fd: int, flags: int) -> None:
 
 
 def prctl(option: int, value: int = 0, third: int = 0, fourth: int = 0, fifth: int = 0) -> int:
-    wide = [ctypes.c_ulong(argument) for argument in (value, third, fourth, fifth)]
-    result = int(_libc.prctl(option, *wide))
+    result: int = _libc.prctl(option, value, third, fourth, fifth)
     if result < 0:
         raise _fail(f"prctl({option})")
     return result
@@ -161,6 +167,12 @@ def prctl(option: int, value: int = 0, third: int = 0, fourth: int = 0, fifth: i
 def close_range(first: int, last: int, *, cloexec: bool) -> None:
     """Close the descriptors from `first` to `last`, or have the next execve do so."""
     _call("close_range", first, last, 4 if cloexec else 0)
+
+
+def default_signals() -> None:
+    """Every signal back to the kernel's default. Python's own signal() is too slow for sixty in a row."""
+    for number in range(1, 65):
+        _libc.signal(number, 0)  # SIGKILL, SIGSTOP and the C library's own two are refused
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> None:
@@ -242,7 +254,7 @@ def openat2(directory: int, path: str | bytes, flags: int, mode: int = 0, resolv
     how = pack("=3Q", flags | os.O_CLOEXEC, mode, resolve)
     raw = os.fsencode(path)
     for _ in range(128):
-        result = int(_syscall(ctypes.c_long(437), ctypes.c_long(directory), raw, how, ctypes.c_long(len(how))))
+        result: int = _syscall(_OPENAT2, directory, raw, how, len(how), 0, 0)
         if result >= 0:
             return result
         if ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
@@ -264,8 +276,7 @@ def capget(pid: int = 0) -> tuple[int, int, int]:
     """The effective, permitted and inheritable sets, as bit masks."""
     header = pack("=Ii", _CAPABILITY_VERSION_3, pid)
     data = ctypes.create_string_buffer(24)
-    if _syscall(ctypes.c_long(_NUMBERS["capget"]), header, data) < 0:
-        raise _fail("capget")
+    _call("capget", header, data)
     words = [int.from_bytes(data.raw[at : at + 4], "little") for at in range(0, 24, 4)]
     return words[0] | words[3] << 32, words[1] | words[4] << 32, words[2] | words[5] << 32
 

@@ -1,5 +1,6 @@
 """Capabilities (capabilities(7)): names and numbers, and how a process sheds those it may not keep."""
 
+import errno
 from collections.abc import Iterable
 
 from runner.kernel import calls
@@ -43,8 +44,12 @@ def own() -> tuple[int, int, int]:
 def bound(keep: int) -> None:
     """Drop from the bounding set what is not in `keep`: no later execve can bring it back."""
     for number in range(_LAST + 1):
-        if not keep >> number & 1 and _in_bounding_set(number):
-            calls.prctl(calls.PR_CAPBSET_DROP, number)
+        if not keep >> number & 1:
+            try:
+                calls.prctl(calls.PR_CAPBSET_DROP, number)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # a capability newer than this kernel
+                    raise
 
 
 def bounding() -> int:

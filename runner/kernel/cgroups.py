@@ -109,6 +109,11 @@ class Cgroup:
         return group
 
     @classmethod
+    def none(cls) -> "Cgroup":
+        """The group of a process that has none."""
+        return cls("", Hierarchies({}))
+
+    @classmethod
     def named(cls, path: str, hierarchies: Hierarchies | None = None) -> "Cgroup":
         """Find a group again, as after a restart of the caller; a group that is gone is empty."""
         group = cls(path, hierarchies or Hierarchies.mounted())

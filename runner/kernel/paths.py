@@ -55,9 +55,13 @@ def read_file_in_root(root_fd: int, path: str, limit: int = 1 << 20) -> bytes:
     _must_be_regular(seen, path)
     # O_NONBLOCK: should a FIFO have taken its place meanwhile, opening it must not hang
     fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    with os.fdopen(fd, "rb") as file:
+    try:
         _must_be_regular(os.fstat(fd), path)
-        content = file.read(limit + 1)
+        content = b""
+        while len(content) <= limit and (part := os.read(fd, min(limit + 1 - len(content), 1 << 20))):
+            content += part
+    finally:
+        os.close(fd)
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"file is larger than {limit} bytes", path)
     return content
