@@ -358,14 +358,17 @@ class Containers:
             if not self._kill_directly(container.record.id, number):
                 raise self._not_running(container) from None
 
-    def stop(self, container: Container, timeout: int | None = None) -> None:
-        """Ask it to end, by its stop signal; after `timeout` seconds (-1: never) kill it. Nothing to do: no error."""
+    def stop(self, container: Container, timeout: int | None = None, number: int | None = None) -> None:
+        """Ask it to end, by signal `number` or its own stop signal; after `timeout` seconds (-1: never) kill it.
+
+        A container that does not run is no error.
+        """
         record = container.record
         if not self.is_running(record.id):
             return
         patience = record.stop_timeout if timeout is None else timeout
         with contextlib.suppress(Conflict):
-            self.kill(container, parse_signal(record.stop_signal))
+            self.kill(container, number or parse_signal(record.stop_signal))
             if not self._ended_within(record.id, None if patience < 0 else float(patience)):
                 self.kill(container, signal.SIGKILL)
                 self._ended_within(record.id, _KILL_WAIT)

@@ -9,6 +9,7 @@ import re
 import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pybuild.engine.names import check_name
 from pybuild.errors import UsageError
@@ -316,9 +317,9 @@ def parse_pairs(entries: Iterable[str], what: str, separators: str = "=") -> tup
     return tuple(found)
 
 
-def parse_security(entries: Iterable[str]) -> dict[str, object]:
+def parse_security(entries: Iterable[str]) -> dict[str, Any]:
     """`--security-opt`: the fields of RunOptions that it sets."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for entry in entries:
         key, value = re.split(r"[=:]", entry, maxsplit=1) if re.search(r"[=:]", entry) else (entry, "true")
         if key == "no-new-privileges":

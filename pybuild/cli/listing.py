@@ -1,0 +1,92 @@
+"""Containers in a listing: the words of docker's `ps`, and which of them a filter keeps. Pure."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pybuild.cli.human import ago, duration
+from pybuild.engine.containers import Container
+from pybuild.engine.records import Record
+from pybuild.engine.views import EVERYWHERE, port_key
+from runner.container.jsonlog import nanoseconds
+from runner.container.state import NEVER
+
+FILTERS = ("ancestor", "exited", "id", "label", "name", "network", "status", "volume")
+
+
+def summary(container: Container, *, now: datetime | None = None, full: bool = False) -> dict[str, Any]:
+    """The fields of one line of `ps`, all of them text."""
+    record = container.record
+    return {
+        "ID": record.id if full else record.id[:12],
+        "Image": record.image,
+        "Command": command_line(record, full=full),
+        "CreatedAt": record.created,
+        "RunningFor": ago(record.created, now),
+        "Status": status(container, now),
+        "State": container.state.status,
+        "Ports": ports(container),
+        "Names": record.name,
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted(record.labels.items())),
+        "Networks": record.options.network,
+        "Mounts": ",".join(mount.name or mount.source for mount in record.mounts if mount.type != "tmpfs"),
+    }
+
+
+def command_line(record: Record, *, full: bool = False) -> str:
+    text = " ".join(record.argv)
+    if not full and len(text) > 20:
+        text = text[:19] + "…"
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{quoted}"'
+
+
+def status(container: Container, now: datetime | None = None) -> str:
+    """`Up 5 minutes`, `Exited (0) 3 seconds ago`, `Created`."""
+    state = container.state
+    if state.status == "created":
+        return "Created"
+    if container.running:
+        moment = (now or datetime.now(UTC)).timestamp()
+        return f"Up {duration(moment - nanoseconds(state.started_at) / 1e9)}"
+    when = "" if state.finished_at == NEVER else f" {ago(state.finished_at, now)}"
+    return f"Exited ({state.exit_code}){when}"
+
+
+def ports(container: Container) -> str:
+    """`0.0.0.0:8080->80/tcp, 443/tcp`: published ones, then those that are only exposed."""
+    if not container.running or container.network is None:
+        return ""
+    published = container.network.ports
+    led = {port_key(port) for port in published}
+    shown = [f"{port.host_ip or EVERYWHERE}:{port.host_port}->{port_key(port)}" for port in published]
+    return ", ".join([*shown, *(port for port in container.record.exposed_ports if port not in led)])
+
+
+def matches(container: Container, filters: Mapping[str, list[str]]) -> bool:
+    """Whether `ps --filter` keeps it: all kinds must fit, one value of each kind is enough (all labels must fit)."""
+    record = container.record
+    tests: dict[str, Callable[[str], bool]] = {
+        "id": lambda value: record.id[: len(value)] == value,
+        "name": lambda value: value.removeprefix("/") in record.name,
+        "status": lambda value: container.state.status == value,
+        "exited": lambda value: container.state.status == "exited" and str(container.state.exit_code) == value,
+        "ancestor": lambda value: (
+            value in {record.image, record.image.partition(":")[0], record.image_id}
+            or record.image_id.startswith(f"sha256:{value.removeprefix('sha256:')}")
+        ),
+        "network": lambda value: record.options.network == value,
+        "volume": lambda value: any(value in {mount.name, mount.destination} for mount in record.mounts),
+    }
+    for key, values in filters.items():
+        if key == "label":
+            if not all(_has_label(record, value) for value in values):
+                return False
+        elif not any(tests[key](value) for value in values):
+            return False
+    return True
+
+
+def _has_label(record: Record, text: str) -> bool:
+    key, equals, value = text.partition("=")
+    return key in record.labels and (not equals or record.labels[key] == value)
