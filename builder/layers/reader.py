@@ -5,16 +5,33 @@ A hostile archive costs no more memory than one chunk and one long name.
 
 import os
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from builder.errors import LayerError
 from builder.layers import tarformat
-from builder.layers.compression import Limits
+from builder.layers.compression import Limits, unpacked
 from builder.layers.tarformat import BLOCK, Entry, Kind
 
 _LONGEST_NAME = 4096  # PATH_MAX
 _LONGEST_EXTENSION = 1 << 20  # a PAX header, capabilities and extended attributes included
 _HOLE = 64 * 1024  # so many zeros in a row are not written but skipped
 _ZEROS = bytes(_HOLE)
+
+
+def starts_archive(stream: BinaryIO) -> bool:
+    """Whether a stream is a tar archive, plain or packed. Reads its beginning."""
+    try:
+        start = b""
+        for chunk in unpacked(stream, Limits()):
+            start += chunk
+            if len(start) >= BLOCK:
+                break
+        if len(start) < BLOCK or not any(start[:BLOCK]):
+            return False
+        tarformat.decode(start[:BLOCK])
+    except LayerError:
+        return False
+    return True
 
 
 class TarReader:
