@@ -203,7 +203,10 @@ class RegistryClient:
         try:
             parsed = parse_manifest(answer.body, None if declared in _UNTYPED else declared)
         except (ManifestInvalid, DigestInvalid, SizeInvalid) as error:
-            raise type(error)(f"{self.endpoint.domain}/{path}{_suffix(wanted)}: {error}", hint=error.hint) from None
+            raise type(error)(
+                f"{self.endpoint.domain}/{path}{_suffix(wanted)}: {error}",
+                hint=error.hint or "the image is broken, or the registry lies; do not trust it",
+            ) from None
         return FetchedManifest(digest, parsed.media_type, answer.body, parsed)
 
     @contextlib.contextmanager
@@ -437,7 +440,9 @@ class RegistryClient:
             return TransferError(message, hint="it limits how much may be fetched; log in, or wait")
         if answer.status >= 500:
             return TransferError(message, hint="the registry has a fault of its own; try again later, or see its log")
-        return TransferError(message, hint=None if _told(answer.body) else "is this a registry?")
+        return TransferError(
+            message, hint="see the log of the registry" if _told(answer.body) else "is this a registry?"
+        )
 
     def _refused(self, answer: Answer, what: str) -> RegistryError:
         error = self._error(answer, what)

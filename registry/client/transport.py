@@ -38,6 +38,9 @@ class Cancelled(Exception):
 class Broken(TransferError):
     """The connection failed or timed out; the same request may succeed later."""
 
+    def __init__(self, message: str, *, hint: str = "check the network, or try again later") -> None:
+        super().__init__(message, hint=hint)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -272,7 +275,7 @@ def _translated(url: str) -> Iterator[None]:
     try:
         yield
     except httpx.TimeoutException:
-        raise Broken(f"{place} does not answer in time", hint="check the network, or try again later") from None
+        raise Broken(f"{place} does not answer in time") from None
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
         raise TransferError(f"not an address of the web: {place}", hint="the registry answers nonsense") from None
     except httpx.TransportError as error:

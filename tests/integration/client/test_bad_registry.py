@@ -1,0 +1,379 @@
+"""What a registry may answer, however bad: a clear error or success, bounded, and a store that is as it was."""
+
+import itertools
+import json
+import resource
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from registry.client import ClientSettings, pull
+from registry.errors import (
+    DigestInvalid,
+    ManifestInvalid,
+    ManifestUnknown,
+    RegistryError,
+    SizeInvalid,
+    TransferError,
+    Unauthorized,
+)
+from registry.model import Descriptor, Digest, Index, Manifest, MediaType, Platform, Reference
+from registry.storage import ContentStore
+from tests.integration.client.fake import FakeRegistry, Reply, Seen, json_reply
+
+BIG = bytes(range(256)) * 4096  # 1 MiB
+
+
+@pytest.fixture
+def fetch(store: ContentStore, settings: ClientSettings, fake: FakeRegistry) -> Callable[..., Digest]:
+    def run(name: str = "app:1", **options: object) -> Digest:
+        return pull(store, Reference.parse(f"{fake.domain}/{name}"), settings=settings, **options)
+
+    return run
+
+
+@pytest.fixture
+def refused(store: ContentStore, fetch: Callable[..., Digest]) -> Callable[..., RegistryError]:
+    """Pull, expect an error with advice, and prove that nothing of it stays."""
+
+    def run(kind: type[RegistryError], name: str = "app:1", **options: object) -> RegistryError:
+        with pytest.raises(kind) as caught:
+            fetch(name, **options)
+        assert caught.value.hint
+        assert store.images() == []
+        assert store.untagged() == []
+        store.collect(grace_seconds=0)
+        assert store.collect(grace_seconds=0, dry_run=True).leftovers == 0
+        assert not [path for path in (store.root / "blobs").rglob("*") if path.is_file()]
+        return caught.value
+
+    return run
+
+
+def endless() -> Iterator[bytes]:
+    return itertools.repeat(b"x" * 65536)
+
+
+class TestNonsense:
+    def test_a_web_page_is_no_manifest(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        page = Reply(200, b"<html>Welcome to nginx</html>", {"Content-Type": "text/html"})
+        fake.on("GET", "/manifests/", page)
+        assert "not an image manifest" in str(refused(ManifestInvalid))
+
+    def test_something_that_does_not_speak_http(
+        self, fake: FakeRegistry, refused: Callable[..., RegistryError]
+    ) -> None:
+        fake.on("GET", "/v2/$", Reply(raw=b"SSH-2.0-OpenSSH_9.2\r\n"))
+        refused(TransferError)
+
+    def test_nobody_there(self, fake: FakeRegistry, refused: Callable[..., RegistryError], waits: list[float]) -> None:
+        fake.close()
+        refused(TransferError)
+        assert waits == []
+
+    def test_an_unknown_image(self, refused: Callable[..., RegistryError], fake: FakeRegistry) -> None:
+        assert f"{fake.domain}/app:1" in str(refused(ManifestUnknown))
+
+    def test_escapes_for_a_terminal_in_an_error_are_taken_out(
+        self, fake: FakeRegistry, refused: Callable[..., RegistryError]
+    ) -> None:
+        fake.add_image()
+        evil = json_reply({"errors": [{"code": "DENIED", "message": "\x1b]0;owned\x07no"}]}, 400)
+        fake.on("GET", "/manifests/", evil)
+        message = str(refused(TransferError))
+        assert "\x1b" not in message
+        assert "no" in message
+
+    def test_an_unknown_answer_in_a_header(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        fake.add_image()
+        fake.on("GET", "/manifests/", Reply(302, b"", {"Location": "gopher://127.0.0.1/"}))
+        refused(TransferError)
+
+
+class TestBrokenBodies:
+    def test_a_blob_that_breaks_off_is_resumed_where_it_stood(
+        self, fake: FakeRegistry, fetch: Callable[..., Digest], store: ContentStore
+    ) -> None:
+        manifest = fake.add_image(layers=[BIG])
+        layer = manifest.layers[0].digest
+        cut = 300_000
+        fake.on("GET", f"/blobs/{layer}", Reply(200, BIG, cut=cut), lambda seen: fake.serve_blob(seen, str(layer)))
+        fetch()
+        assert [seen.headers.get("range") for seen in fake.seen("GET", f"/blobs/{layer}")] == [None, f"bytes={cut}-"]
+        assert store.path(layer).read_bytes() == BIG
+
+    def test_it_may_break_off_more_often_than_a_request_is_tried_while_it_moves(
+        self, fake: FakeRegistry, fetch: Callable[..., Digest], store: ContentStore
+    ) -> None:
+        manifest = fake.add_image(layers=[BIG])
+        layer = manifest.layers[0].digest
+
+        def a_little(seen: Seen) -> Reply:
+            reply = fake.serve_blob(seen, str(layer))
+            reply.cut = 100_000
+            return reply
+
+        fake.on("GET", f"/blobs/{layer}", a_little)
+        fetch()
+        assert store.path(layer).read_bytes() == BIG
+
+    def test_a_registry_that_ignores_ranges_sends_all_again(
+        self, fake: FakeRegistry, fetch: Callable[..., Digest], store: ContentStore
+    ) -> None:
+        manifest = fake.add_image(layers=[BIG])
+        layer = manifest.layers[0].digest
+        fake.on("GET", f"/blobs/{layer}", Reply(200, BIG, cut=300_000), Reply(200, BIG))
+        fetch()
+        assert store.path(layer).read_bytes() == BIG
+
+    def test_another_range_than_was_asked_for(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        manifest = fake.add_image(layers=[BIG])
+        wrong = Reply(206, BIG[10:], {"Content-Range": f"bytes 10-{len(BIG) - 1}/{len(BIG)}"})
+        fake.on("GET", f"/blobs/{manifest.layers[0].digest}", Reply(200, BIG, cut=300_000), wrong)
+        assert "range" in str(refused(TransferError))
+
+    def test_never_more_than_half_a_body(
+        self, fake: FakeRegistry, refused: Callable[..., RegistryError], settings: ClientSettings
+    ) -> None:
+        manifest = fake.add_image(layers=[BIG])
+        fake.on("GET", f"/blobs/{manifest.layers[0].digest}", Reply(200, BIG, cut=500_000), Reply(503))
+        refused(TransferError)
+        assert len(fake.seen("GET", f"/blobs/{manifest.layers[0].digest}")) < settings.tries**2 + 2
+
+    def test_half_a_manifest(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        manifest = fake.add_image()
+        fake.on("GET", "/manifests/", Reply(200, manifest.to_bytes(), {"Content-Type": manifest.media_type}, cut=50))
+        refused(TransferError)
+
+    def test_a_registry_that_falls_silent(self, fake: FakeRegistry, store: ContentStore, waits: list[float]) -> None:
+        fake.on("GET", "/manifests/", Reply(hang=True))
+        impatient = ClientSettings(read_timeout=0.1, tries=2, pause=waits.append)
+        with pytest.raises(TransferError, match="does not answer in time"):
+            pull(store, Reference.parse(f"{fake.domain}/app:1"), settings=impatient)
+        assert len(waits) == 1
+
+
+class TestEndlessBodies:
+    """CVE-2020-1702: what is read whole has a limit."""
+
+    @pytest.fixture(autouse=True)
+    def bounded_memory(self) -> Iterator[None]:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        yield
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
+
+    def test_manifest(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        fake.on("GET", "/manifests/", Reply(200, endless(), {"Content-Type": MediaType.OCI_MANIFEST}))
+        assert "more than" in str(refused(TransferError))
+
+    def test_error(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        fake.on("GET", "/manifests/", Reply(400, endless()))
+        refused(TransferError)
+
+    def test_greeting(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        fake.on("GET", "/v2/$", Reply(200, endless()))
+        refused(TransferError)
+
+    def test_token(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        bearer = f'Bearer realm="http://{fake.domain}/token",service="x"'
+        fake.on("GET", "/v2/", Reply(401, b"", {"WWW-Authenticate": bearer}))
+        fake.on("GET", "/token", Reply(200, endless()))
+        refused(TransferError)
+
+    def test_blob(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        manifest = fake.add_image(layers=[BIG])
+        fake.on("GET", f"/blobs/{manifest.layers[0].digest}", Reply(200, endless()))
+        assert "more than" in str(refused(SizeInvalid))
+
+
+class TestLies:
+    def test_other_bytes_for_a_pinned_digest(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        """CVE-2025-24882."""
+        honest = fake.add_image("app", "1")
+        fake.add_image("app", "2", layers=[b"other"])
+        fake.manifests[f"app/{Digest.of(honest.to_bytes())}"] = fake.manifests["app/2"]
+        refused(DigestInvalid, f"app@{Digest.of(honest.to_bytes())}")
+
+    def test_a_digest_in_the_header_that_the_body_does_not_have(
+        self, fake: FakeRegistry, refused: Callable[..., RegistryError]
+    ) -> None:
+        manifest = fake.add_image()
+        told = {"Content-Type": manifest.media_type, "Docker-Content-Digest": f"sha256:{'0' * 64}"}
+        fake.on("HEAD", "/manifests/", Reply(404))
+        fake.on("GET", "/manifests/", Reply(200, manifest.to_bytes(), told))
+        refused(DigestInvalid)
+
+    def test_another_blob_of_the_same_size(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        manifest = fake.add_image(layers=[BIG])
+        fake.blobs[str(manifest.layers[0].digest)] = b"y" * len(BIG)
+        refused(DigestInvalid)
+
+    @pytest.mark.parametrize("difference", [-1, 1, 10**15])
+    def test_a_size_in_the_manifest_that_the_blob_does_not_have(
+        self, fake: FakeRegistry, refused: Callable[..., RegistryError], difference: int
+    ) -> None:
+        manifest = fake.add_image(layers=[BIG])
+        body = json.loads(manifest.to_bytes())
+        body["layers"][0]["size"] += difference
+        fake.add_manifest("app", "1", json.dumps(body).encode(), MediaType.OCI_MANIFEST)
+        refused(SizeInvalid)
+
+    def test_a_negative_size(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        body = json.loads(fake.add_image().to_bytes())
+        body["layers"][0]["size"] = -5
+        fake.add_manifest("app", "1", json.dumps(body).encode(), MediaType.OCI_MANIFEST)
+        refused(SizeInvalid)
+
+    def test_a_blob_with_a_length_that_is_not_in_the_manifest(
+        self, fake: FakeRegistry, refused: Callable[..., RegistryError]
+    ) -> None:
+        manifest = fake.add_image(layers=[BIG])
+        fake.blobs[str(manifest.layers[0].digest)] = BIG + b"more"
+        refused(SizeInvalid)
+
+    @pytest.mark.parametrize("digest", ["sha256:../../../../etc/passwd", "sha256:ABC", "sha256:" + "A" * 64, "md5:00"])
+    def test_a_digest_that_is_none(
+        self, fake: FakeRegistry, refused: Callable[..., RegistryError], digest: str
+    ) -> None:
+        """CVE-2024-3727: it must not become a path or a URL."""
+        body = json.loads(fake.add_image().to_bytes())
+        body["layers"][0]["digest"] = digest
+        fake.add_manifest("app", "1", json.dumps(body).encode(), MediaType.OCI_MANIFEST)
+        refused(DigestInvalid)
+        assert not fake.seen("GET", "/blobs/")
+
+    def test_a_manifest_sent_as_an_index(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        """CVE-2021-41190: type confusion."""
+        manifest = fake.add_image()
+        fake.add_manifest("app", "1", manifest.to_bytes(), MediaType.OCI_INDEX)
+        refused(ManifestInvalid)
+
+    def test_an_image_and_an_index_at_once(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        body = json.loads(fake.add_image().to_bytes()) | {"manifests": []}
+        fake.add_manifest("app", "1", json.dumps(body).encode(), MediaType.OCI_MANIFEST)
+        assert "both" in str(refused(ManifestInvalid))
+
+    def test_an_index_that_lies_about_the_type_of_a_child(
+        self, fake: FakeRegistry, refused: Callable[..., RegistryError]
+    ) -> None:
+        child = fake.add_image("app", None).to_bytes()
+        entry = Descriptor(MediaType.DOCKER_MANIFEST, Digest.of(child), len(child), platform=Platform("linux", "amd64"))
+        index = Index(MediaType.OCI_INDEX, (entry,))
+        fake.add_manifest("app", "1", index.to_bytes(), MediaType.OCI_INDEX)
+        refused(ManifestInvalid)
+
+    def test_a_config_for_another_number_of_layers(
+        self, fake: FakeRegistry, refused: Callable[..., RegistryError]
+    ) -> None:
+        manifest = fake.add_image(layers=[b"one", b"two"])
+        short = Manifest(manifest.media_type, manifest.config, manifest.layers[:1])
+        fake.add_manifest("app", "1", short.to_bytes(), MediaType.OCI_MANIFEST)
+        assert "1 layers" in str(refused(ManifestInvalid))
+
+    def test_an_index_that_lists_itself_deep_down_is_bounded(
+        self, fake: FakeRegistry, refused: Callable[..., RegistryError]
+    ) -> None:
+        content, size = fake.add_image("app", None).to_bytes(), 0
+        for _ in range(10):
+            entry = Descriptor(
+                MediaType.OCI_INDEX if size else MediaType.OCI_MANIFEST, Digest.of(content), len(content)
+            )
+            content, size = Index(MediaType.OCI_INDEX, (entry,)).to_bytes(), size + 1
+            fake.add_manifest("app", "1", content, MediaType.OCI_INDEX)
+        refused(ManifestInvalid)
+        refused(ManifestInvalid, all_platforms=True)
+
+
+class TestRedirects:
+    def test_a_blob_elsewhere_is_fetched_without_credentials(
+        self, fake: FakeRegistry, new_fake: Callable[..., FakeRegistry], store: ContentStore, settings: ClientSettings,
+        no_credentials: object,
+    ) -> None:  # fmt: skip
+        from registry.client import Credentials
+
+        elsewhere = new_fake()
+        manifest = fake.add_image(layers=[BIG])
+        layer = manifest.layers[0].digest
+        elsewhere.on("GET", "/bucket", lambda seen: Reply(200, BIG))
+        fake.on("GET", "/v2/$", Reply(401, b"", {"WWW-Authenticate": 'Basic realm="x"'}))
+        fake.on("GET", f"/blobs/{layer}", Reply(307, b"", {"Location": f"http://{elsewhere.domain}/bucket?sig=1"}))
+        me = Credentials("me", "hunter2")
+        pull(store, Reference.parse(f"{fake.domain}/app:1"), settings=settings, credentials=me)
+        assert fake.seen("GET", f"/blobs/{layer}")[0].headers["authorization"] == me.basic()
+        assert [seen.headers.get("authorization") for seen in elsewhere.requests] == [None]
+        assert elsewhere.requests[0].target == "/bucket?sig=1"
+
+    def test_a_redirect_within_the_registry_keeps_them(
+        self, fake: FakeRegistry, store: ContentStore, settings: ClientSettings
+    ) -> None:
+        from registry.client import Credentials
+
+        manifest = fake.add_image(layers=[BIG])
+        fake.on("GET", "/v2/$", Reply(401, b"", {"WWW-Authenticate": 'Basic realm="x"'}))
+        fake.on("GET", f"/blobs/{manifest.layers[0].digest}", Reply(302, b"", {"Location": "/other"}))
+        fake.on("GET", "/other", Reply(200, BIG))
+        me = Credentials("me", "hunter2")
+        pull(store, Reference.parse(f"{fake.domain}/app:1"), settings=settings, credentials=me)
+        assert fake.seen("GET", "/other")[0].headers["authorization"] == me.basic()
+
+    def test_going_round_in_circles(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        fake.on("GET", "/manifests/", Reply(302, b"", {"Location": "/v2/app/manifests/1"}))
+        assert "redirects" in str(refused(TransferError))
+
+    def test_a_foreign_layer_is_fetched_where_it_is_without_credentials(
+        self, fake: FakeRegistry, new_fake: Callable[..., FakeRegistry], store: ContentStore, settings: ClientSettings
+    ) -> None:
+        """CVE-2020-15157: even when that server asks for some."""
+        from registry.client import Credentials
+
+        elsewhere = new_fake()
+        image = fake.add_image(layers=[BIG])
+        url = f"http://{elsewhere.domain}/layer"
+        foreign = Descriptor(MediaType.DOCKER_FOREIGN_LAYER, image.layers[0].digest, len(BIG), urls=(url,))
+        manifest = Manifest(image.media_type, image.config, (foreign,))
+        fake.add_manifest("app", "1", manifest.to_bytes(), MediaType.OCI_MANIFEST)
+        del fake.blobs[str(foreign.digest)]
+        fake.on("GET", "/v2/$", Reply(401, b"", {"WWW-Authenticate": 'Basic realm="x"'}))
+        elsewhere.on("GET", "/layer", Reply(401, b"", {"WWW-Authenticate": 'Basic realm="x"'}))
+        me = Credentials("me", "hunter2")
+        reference = Reference.parse(f"{fake.domain}/app:1")
+        with pytest.raises(TransferError):
+            pull(store, reference, settings=settings, credentials=me)
+        assert {seen.headers.get("authorization") for seen in elsewhere.requests} == {None}
+        elsewhere.on("GET", "/second", Reply(200, BIG))
+
+
+class TestLoad:
+    """A registry that is busy, and says so."""
+
+    def test_it_is_asked_again_after_the_time_that_it_names(
+        self, fake: FakeRegistry, fetch: Callable[..., Digest], waits: list[float]
+    ) -> None:
+        fake.add_image()
+        fake.on("HEAD", "/manifests/", Reply(429, b"", {"Retry-After": "7"}), fake._proper)
+        fetch()
+        assert waits == [7.0]
+
+    def test_it_can_not_make_us_wait_for_ever(
+        self, fake: FakeRegistry, fetch: Callable[..., Digest], waits: list[float], settings: ClientSettings
+    ) -> None:
+        fake.add_image()
+        fake.on("HEAD", "/manifests/", Reply(503, b"", {"Retry-After": "9999999999999"}), fake._proper)
+        fetch()
+        assert waits == [settings.longest_wait]
+
+    def test_in_the_end_it_is_given_up(
+        self, fake: FakeRegistry, refused: Callable[..., RegistryError], settings: ClientSettings
+    ) -> None:
+        fake.on("HEAD", "/manifests/", Reply(404))
+        fake.on("GET", "/manifests/", Reply(429))
+        refused(TransferError)
+        assert len(fake.seen("GET", "/manifests/")) == settings.tries
+
+    def test_asking_who_we_are_for_ever(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        bearer = f'Bearer realm="http://{fake.domain}/token",service="x",scope="repository:app:pull"'
+        fake.on("GET", "/token", json_reply({"token": "abc"}))
+        fake.on("GET", "/v2/", Reply(401, b"", {"WWW-Authenticate": bearer}))
+        fake.on("HEAD", "/v2/", Reply(401, b"", {"WWW-Authenticate": bearer}))
+        assert "pybuild login" in str(refused(Unauthorized).hint)
+        assert len(fake.requests) < 10
