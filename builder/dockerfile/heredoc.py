@@ -1,13 +1,12 @@
-"""Here-documents: which words of a line open one, and what a RUN with one means.
+"""Here-documents: which words of a line open one.
 
 The escape character is always a backslash here, whatever the escape directive says: the words are a shell's.
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from builder.dockerfile.instructions import Heredoc, Run
+from builder.dockerfile.instructions import Heredoc
 
 # One piece of a word: a quoted part, an escaped character, `<<` with the blanks after it, or a plain character.
 _PIECE = re.compile(
@@ -66,39 +65,6 @@ def _unquoted(word: str) -> str:
     return _QUOTED.sub(plain, word)
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """What the shell of a RUN gets: `text` after `-c`, and perhaps a file that must be there first.
-
-    A body that begins with `#!` is run by its own interpreter: `file` is then to be mounted, executable and read-only,
-    as `/dev/pipes/<file.name>`, and `text` is that path.
-    """
-
-    text: str
-    file: Heredoc | None = None
-
-
-def run_script(run: Run) -> Script | None:
-    """The script of a shell-form RUN, heredocs put in their place; None for the exec form."""
-    text = run.command.shell_form
-    if text is None:
-        return None
-    if not run.heredocs:
-        return Script(text)
-    first = run.heredocs[0]
-    if heredoc_word(text) is None:
-        # The shell itself reads the bodies: `cat <<A <<B`.
-        return Script("\n".join((text, *_bodies(run.heredocs))))
-    if first.content.startswith("#!"):
-        return Script(f"/dev/pipes/{first.name}", first)
-    return Script(first.content)
-
-
-def _bodies(heredocs: Sequence[Heredoc]) -> Iterator[str]:
-    for heredoc in heredocs:
-        yield f"{heredoc.content}{heredoc.name}"
-
-
 def with_bodies(text: str, heredocs: Sequence[Heredoc]) -> str:
     """An instruction and its heredocs as one text that parses again, as ONBUILD stores it."""
-    return "\n".join((text, *_bodies(heredocs)))
+    return "\n".join((text, *(f"{heredoc.content}{heredoc.name}" for heredoc in heredocs)))

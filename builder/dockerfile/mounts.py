@@ -1,10 +1,8 @@
-"""`RUN --mount=…`: text to MountFlag, and a MountFlag with its variables expanded."""
+"""`RUN --mount=…`: text → MountFlag. What holds a variable is checked when that is known (builder/plan)."""
 
 import csv
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from builder.dockerfile.faults import did_you_mean
 from builder.dockerfile.flags import FlagFault
@@ -66,14 +64,6 @@ def parse_mount(text: str) -> MountFlag:
         )
     given = values.keys() | ({"required"} if required is not None else set())
     return _checked(mount, given)
-
-
-def expand_mount(mount: MountFlag, expand: Callable[[str], str]) -> MountFlag:
-    """Put the values of variables in, everywhere but in `from`, and check the result. Raises FlagFault."""
-    names = dict.fromkeys(_FIELDS.values())
-    words: dict[str, Any] = {name: expand(word) for name in names if name != "from_" and (word := getattr(mount, name))}
-    given = {name for name in names if getattr(mount, name) and (name != "sharing" or mount.sharing != "shared")}
-    return _checked(replace(mount, **words), given | ({"required"} if mount.required else set()))
 
 
 def _checked(mount: MountFlag, given: set[str]) -> MountFlag:

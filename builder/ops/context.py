@@ -1,0 +1,574 @@
+"""Build contexts: the files of the machine that builds, as COPY and ADD see them.
+
+Gives:    Context.open() for what the command line names; find(), walk() and digest() for what instructions name.
+Promises: nothing outside the context is ever looked at, whatever `..` and links say; what .dockerignore leaves out is
+          not there; a second digest of unchanged files reads none of them (StatCache).
+Not here: copying (copy.py); what a tar may hold (intake.py); which files a Dockerfile wants (builder/plan).
+"""
+
+import difflib
+import hashlib
+import os
+import posixpath
+import stat
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Self
+
+from builder.dockerfile.ignore import IgnoreRules
+from builder.dockerfile.match import PatternInvalid, go_match, has_wildcard, plain
+from builder.errors import ContextError, NotYet
+from builder.ops import intake
+from builder.ops.intake import Found, Text
+from builder.ops.statcache import Content, FileKey, StatCache, is_settled
+from registry.model import Digest
+from runner.kernel.paths import open_in_root, open_root
+
+_LINKS = 40  # as many symbolic links as the kernel follows
+_SMALL = 1 << 20
+_REMOTE = ("http://", "https://", "git://", "ssh://", "git@", "github.com/")
+_CAPABILITY = "security.capability"
+
+
+class Kind(Enum):
+    FILE = stat.S_IFREG
+    DIRECTORY = stat.S_IFDIR
+    SYMLINK = stat.S_IFLNK
+    FIFO = stat.S_IFIFO
+    SOCKET = stat.S_IFSOCK
+    CHARACTER = stat.S_IFCHR
+    BLOCK = stat.S_IFBLK
+
+
+_KINDS = {kind.value: kind for kind in Kind}
+
+
+class FileEntry(NamedTuple):
+    """One file of the context; `path` counts from its root, which itself is ""."""
+
+    path: str
+    kind: Kind
+    mode: int  # permission bits, setuid, setgid and sticky included
+    size: int
+    mtime_ns: int
+    link: str  # target of a symbolic link
+    device: int
+    inode: int
+    ctime_ns: int
+    links: int  # how many names it has
+    rdev: int
+
+    @property
+    def key(self) -> FileKey:
+        return FileKey(self.device, self.inode, self.size, self.mtime_ns, self.ctime_ns)
+
+
+class Match(NamedTuple):
+    """What a source of COPY stands for: its own name, and the entry it leads to, links followed."""
+
+    name: str  # last part of the path as written; "" for the root
+    entry: FileEntry
+
+
+class Context:
+    """An open build context; closing it removes what was unpacked. Used by several threads at once."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        title: str = "",
+        rules: IgnoreRules | None = None,
+        dockerfile: Text | None = None,
+        cache: StatCache | None = None,
+        unpacked: Path | None = None,
+    ) -> None:
+        self.root = root
+        self.title = title or str(root)
+        self.rules = rules or IgnoreRules()
+        self.dockerfile = dockerfile
+        self._cache = cache
+        self._unpacked = unpacked
+        self._fd = open_root(root)
+
+    @classmethod
+    def open(
+        cls,
+        source: str,
+        *,
+        dockerfile: str | None = None,
+        stdin: BinaryIO | None = None,
+        cache: StatCache | None = None,
+        temporary: Path | None = None,
+    ) -> Self:
+        """Open what the command line names.
+
+        Args:
+            source: a directory, an archive, or "-": an archive or a Dockerfile on standard input.
+            dockerfile: the value of -f; "-" reads it from standard input; None looks for the usual names.
+            stdin: standard input.
+            cache: what is known about files from earlier builds.
+            temporary: the directory in which archives are unpacked; the system's own if None.
+
+        Raises:
+            ContextError: there is no such context or Dockerfile, or it can't be read or unpacked.
+        """
+        if source.startswith(_REMOTE):
+            raise NotYet(f"a build context from {source}", hint="clone or fetch it, and give the directory")
+        if source == "-":
+            if dockerfile == "-":
+                raise ContextError("standard input can't be both, the context and the Dockerfile")
+            return cls._from_stdin(_given(stdin), dockerfile, cache, temporary)
+        path = Path(source)
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise ContextError(
+                f"can't read the build context {source}: {error.strerror}", hint=_near_path(path)
+            ) from error
+        if stat.S_ISDIR(found.st_mode):
+            text = Found(intake.read_text(_given(stdin), "Dockerfile")) if dockerfile == "-" else None
+            return cls._from_directory(Path(os.path.realpath(path)), source, text, dockerfile, cache)
+        with path.open("rb") as file:
+            start, stream = intake.peek(file)
+            if not intake.is_archive(start):
+                hint = f"is it a Dockerfile? write: -f {source} {path.parent}"
+                raise ContextError(f"the build context {source} is neither a directory nor an archive", hint=hint)
+            return cls._from_archive(stream, source, dockerfile, cache, temporary)
+
+    @classmethod
+    def directory(cls, source: str, *, cache: StatCache | None = None) -> Self:
+        """A directory given by --build-context: it has ignore rules of its own, and no Dockerfile."""
+        root = Path(os.path.realpath(source))
+        if not root.is_dir():
+            raise ContextError(f"the build context {source} is no directory", hint=_near_path(Path(source)))
+        return cls(root, title=source, rules=_rules(root, None), cache=cache)
+
+    @classmethod
+    def _from_directory(
+        cls, root: Path, title: str, given: Found | None, asked: str | None, cache: StatCache | None
+    ) -> Self:
+        found = given or intake.find_dockerfile(root, asked, machine=True)
+        return cls(root, title=title, rules=_rules(root, found), dockerfile=found.text, cache=cache)
+
+    @classmethod
+    def _from_stdin(cls, stdin: BinaryIO, asked: str | None, cache: StatCache | None, temporary: Path | None) -> Self:
+        start, stream = intake.peek(stdin)
+        if intake.is_archive(start):
+            return cls._from_archive(stream, "standard input", asked, cache, temporary)
+        if not start:
+            raise ContextError("standard input is empty", hint="pipe a Dockerfile or an archive into it")
+        if asked is not None:
+            raise ContextError(
+                "standard input holds a Dockerfile, and -f names another one",
+                hint=f"write: -f - DIRECTORY, or -f {asked} .",
+            )
+        text = intake.read_text(stream, "Dockerfile")
+        empty = intake.empty_directory(temporary)
+        return cls(empty, title="standard input", dockerfile=text, cache=cache, unpacked=empty)
+
+    @classmethod
+    def _from_archive(
+        cls, stream: BinaryIO, title: str, asked: str | None, cache: StatCache | None, temporary: Path | None
+    ) -> Self:
+        root = intake.unpack(stream, temporary, title)
+        try:
+            found = intake.find_dockerfile(root, asked, machine=False)
+            rules = _rules(root, found)
+            return cls(root, title=title, rules=rules, dockerfile=found.text, cache=cache, unpacked=root)
+        except BaseException:
+            intake.remove(root)
+            raise
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._unpacked is not None:
+            intake.remove(self._unpacked)
+            self._unpacked = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- looking
+
+    def find(self, pattern: str) -> list[Match]:
+        """What a source of COPY or ADD names, in order of names.
+
+        A wildcard may match nothing; a plain path must be there. Leading "/" and ".." mean the root.
+
+        Raises:
+            ContextError: nothing is there, or .dockerignore leaves it out, or the pattern is broken.
+        """
+        path = posixpath.normpath("/" + pattern).lstrip("/")
+        if not has_wildcard(path):
+            entry = self._look(plain(path))
+            if entry is None:
+                raise self._missing(pattern, plain(path))
+            return [Match(posixpath.basename(plain(path)), entry)]
+        try:
+            return list(self._glob(path))
+        except PatternInvalid as error:
+            raise ContextError(f"broken pattern {pattern!r}: {error}") from error
+
+    def walk(self, match: Match, excludes: IgnoreRules | None = None) -> list[FileEntry]:
+        """The entry itself and, below a directory, all that is kept, each directory before what it holds.
+
+        Args:
+            match: found before.
+            excludes: rules of --exclude; their paths count from the match.
+        """
+        return _pruned(self._descend(match.entry, excludes))
+
+    def entries(self, pattern: str, excludes: IgnoreRules | None = None) -> list[FileEntry]:
+        """find() and walk() in one."""
+        return [entry for match in self.find(pattern) for entry in self.walk(match, excludes)]
+
+    def open_file(self, entry: FileEntry) -> int:
+        """Open a regular file for reading; the kernel keeps the look-up within the context."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        return open_in_root(self._fd, entry.path, flags)
+
+    def _look(self, path: str) -> FileEntry | None:
+        """The entry at a path, links followed within the context; None if it is not there or left out."""
+        real = self._resolve(path)
+        entry = None if real is None else self._stat(real)
+        if entry is None or not self._is_kept(entry):
+            return None
+        if path != real and self.rules.excluded(path) and not self.rules.may_hold_included(path):
+            return None  # the link to it is left out
+        return entry
+
+    def _is_kept(self, entry: FileEntry) -> bool:
+        """A directory that is left out is there for the sake of what is kept below it."""
+        if not entry.path or not self.rules.excluded(entry.path):
+            return True
+        if entry.kind is not Kind.DIRECTORY or not self.rules.may_hold_included(entry.path):
+            return False
+        return bool(_pruned(self._descend(entry, None)))
+
+    def _stat(self, path: str) -> FileEntry | None:
+        try:
+            return _entry(path, os.lstat(os.path.join(self.root, path)), self._link(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise self._unreadable(path, error) from error
+
+    def _link(self, path: str) -> str:
+        try:
+            return os.readlink(os.path.join(self.root, path))
+        except OSError:
+            return ""
+
+    def _resolve(self, path: str) -> str | None:
+        """Follow links component by component; ".." and absolute targets stop at the root."""
+        done: list[str] = []
+        todo = [part for part in reversed(path.split("/")) if part]
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == ".":
+                continue
+            if part == "..":
+                del done[-1:]
+                continue
+            here = "/".join((*done, part))
+            target = self._link(here)
+            if not target:
+                done.append(part)
+                continue
+            links += 1
+            if links > _LINKS:
+                return None
+            if target.startswith("/"):
+                done.clear()
+            todo += [piece for piece in reversed(target.split("/")) if piece]
+        return "/".join(done)
+
+    def _glob(self, path: str) -> Iterator[Match]:
+        """Match part by part: no wildcard crosses a slash. What is before the first one may lead through links."""
+        parts = path.split("/")
+        fixed = next(number for number, part in enumerate(parts) if has_wildcard(part))
+        start = self._resolve(plain("/".join(parts[:fixed])))
+        for part in parts:
+            go_match(part, "")  # a broken pattern is told even where nothing is there to match
+        level = [start] if start is not None else []
+        for number, part in enumerate(parts[fixed:], fixed):
+            last = number == len(parts) - 1
+            found: list[str] = []
+            for directory in level:
+                for name in self._names(directory):
+                    if not go_match(part, name):
+                        continue
+                    here = f"{directory}/{name}" if directory else name
+                    if not last:
+                        found.append(here)
+                    elif (entry := self._seen(here)) is not None:
+                        yield Match(name, entry)
+            level = found
+
+    def _seen(self, path: str) -> FileEntry | None:
+        """A name that a wildcard matched: left out under its own name, it is not there, wherever it leads."""
+        own = self._stat(path)
+        return self._look(path) if own is not None and self._is_kept(own) else None
+
+    def _names(self, directory: str) -> list[str]:
+        try:
+            file = open_in_root(self._fd, directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return []
+        try:
+            return sorted(os.listdir(file))
+        finally:
+            os.close(file)
+
+    # -- walking
+
+    def _descend(self, top: FileEntry, excludes: IgnoreRules | None) -> list[tuple[FileEntry, bool]]:
+        """Entries in order, each with whether it is itself left out (a directory that may hold what is kept)."""
+        found: list[tuple[FileEntry, bool]] = []
+        stack = [(top, bool(top.path) and self.rules.excluded(top.path))]
+        while stack:
+            item = stack.pop()
+            found.append(item)
+            if item[0].kind is Kind.DIRECTORY:
+                stack += self._children(item[0].path, top.path, excludes)
+        return found
+
+    def _children(self, directory: str, top: str, excludes: IgnoreRules | None) -> list[tuple[FileEntry, bool]]:
+        """Last one first."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        found: list[tuple[FileEntry, bool]] = []
+        prefix = f"{directory}/" if directory else ""
+        cut = len(top) + 1 if top else 0
+        rules = [(rules, start) for rules, start in ((self.rules, 0), (excludes, cut)) if rules and rules.rules]
+        try:
+            file = open_in_root(self._fd, directory, flags)
+            try:
+                with os.scandir(file) as scan:
+                    names = sorted(scan, key=lambda item: item.name, reverse=True)
+                for item in names:
+                    path = prefix + item.name
+                    dropped = False
+                    if rules:
+                        is_directory = item.is_dir(follow_symlinks=False)
+                        dropping = [(r, start) for r, start in rules if r.excluded(path[start:])]
+                        if dropping:
+                            if not is_directory or not all(r.may_hold_included(path[start:]) for r, start in dropping):
+                                continue
+                            dropped = True
+                    try:
+                        seen = item.stat(follow_symlinks=False)
+                        link = os.readlink(item.name, dir_fd=file) if stat.S_ISLNK(seen.st_mode) else ""
+                    except FileNotFoundError:
+                        continue  # it went away meanwhile
+                    found.append((_entry(path, seen, link), dropped))
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise self._unreadable(directory, error) from error
+        return found
+
+    # -- digests
+
+    def digest(self, patterns: Iterable[str], excludes: Sequence[str] = ()) -> Digest:
+        """Name the content that these sources of one COPY select: equal content, equal digest.
+
+        In it: names, kinds, modes, link targets, bytes, file capabilities. Not in it: times, owners, the place of a
+        directory whose content is copied.
+
+        Raises:
+            ContextError: as find(); a file can't be read.
+        """
+        rules = IgnoreRules.of(excludes)
+        selected = [(match, self.walk(match, rules)) for pattern in patterns for match in self.find(pattern)]
+        fingerprint = _fingerprint(selected)
+        if self._cache is not None and (known := self._cache.tree(fingerprint)) is not None:
+            return Digest.parse(known)
+        now = time.time_ns()
+        contents, stable = self._contents([entry for _, entries in selected for entry in entries])
+        digest = _digest(selected, contents)
+        settled = all(is_settled(entry.mtime_ns, entry.ctime_ns, now) for _, entries in selected for entry in entries)
+        if self._cache is not None and stable and settled:
+            self._cache.remember_tree(fingerprint, str(digest))
+        return digest
+
+    def _contents(self, entries: Sequence[FileEntry]) -> tuple[dict[FileKey, Content], bool]:
+        """The content of all regular files, and whether each still was what it had been when it was listed."""
+        keys = {entry.key: entry for entry in entries if entry.kind is Kind.FILE}
+        known = {} if self._cache is None else self._cache.files(list(keys))
+        unknown = [entry for key, entry in keys.items() if key not in known]
+        if sum(entry.size for entry in unknown) > 4 * _SMALL:
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "hash") as pool:
+                read = list(pool.map(self._read, unknown))
+        else:
+            read = [self._read(entry) for entry in unknown]
+        fresh = [(entry.key, content) for entry, (content, same) in zip(unknown, read, strict=True) if same]
+        if self._cache is not None:
+            self._cache.remember(fresh)
+        known.update((entry.key, content) for entry, (content, _) in zip(unknown, read, strict=True))
+        return known, len(fresh) == len(unknown)
+
+    def _read(self, entry: FileEntry) -> tuple[Content, bool]:
+        try:
+            file = self.open_file(entry)
+            try:
+                if not stat.S_ISREG(os.fstat(file).st_mode):
+                    raise ContextError(f"{entry.path} of the build context is no longer a file", hint="build again")
+                content = Content(_sha256(file, entry.size), _capability(file))
+                return content, FileKey.of(os.fstat(file)) == entry.key
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise self._unreadable(entry.path, error) from error
+
+    # -- what went wrong
+
+    def _unreadable(self, path: str, error: OSError) -> ContextError:
+        return ContextError(
+            f"can't read {path or '.'} of the build context ({self.title}): {error.strerror}",
+            hint=f"leave it out with a line in .dockerignore: {path}" if path else None,
+        )
+
+    def _missing(self, pattern: str, path: str) -> ContextError:
+        real = self._resolve(path)
+        for place in (path, real):
+            if place and real and self._stat(real) is not None and self.rules.excluded(place):
+                rule = self.rules.decided_by(place)
+                where = f"{self.rules.file}:{rule.line}" if rule else self.rules.file
+                shown = f" ({rule.pattern})" if rule else ""
+                return ContextError(
+                    f"{pattern!r} is in the build context ({self.title}), but {where} leaves it out{shown}",
+                    hint=f"add a line !{place} below it",
+                )
+        return ContextError(f"{pattern!r} is not in the build context ({self.title})", hint=self._near(path))
+
+    def _near(self, path: str) -> str | None:
+        """The name in the deepest directory of `path` that is there, which is most like the one that is not."""
+        parts = path.split("/")
+        for number, part in enumerate(parts):
+            above = "/".join(parts[:number])
+            if (real := self._resolve(above)) is None:
+                return None
+            names = self._names(real)
+            if part not in names:
+                near = difflib.get_close_matches(part, names, n=1)
+                if near:
+                    return f"did you mean {'/'.join((*parts[:number], near[0]))}?"
+                if number == 0 and os.path.isabs(path):
+                    return None
+                return None if above else "paths count from the root of the build context"
+        return None
+
+
+def _entry(path: str, found: os.stat_result, link: str) -> FileEntry:
+    mode = found.st_mode
+    return FileEntry(
+        path,
+        _KINDS[mode & 0o170000],
+        mode & 0o7777,
+        found.st_size,
+        found.st_mtime_ns,
+        link,
+        found.st_dev,
+        found.st_ino,
+        found.st_ctime_ns,
+        found.st_nlink,
+        found.st_rdev,
+    )
+
+
+def _pruned(found: Sequence[tuple[FileEntry, bool]]) -> list[FileEntry]:
+    """Of the directories that are left out, keep those that hold something that is not."""
+    if not any(dropped for _, dropped in found):
+        return [entry for entry, _ in found]
+    needed: set[str] = set()
+    kept: list[FileEntry] = []
+    for entry, dropped in reversed(found):
+        if not dropped or entry.path in needed:
+            kept.append(entry)
+            needed.add(posixpath.dirname(entry.path))
+    return kept[::-1]
+
+
+Selected = Sequence[tuple[Match, Sequence[FileEntry]]]
+
+
+def _fingerprint(selected: Selected) -> bytes:
+    """What the stats of a selection say; equal only if nothing was changed."""
+    named = [
+        (match.name, [(*entry[:1], entry.kind.value, *entry[2:9]) for entry in entries]) for match, entries in selected
+    ]
+    return hashlib.sha256(repr(named).encode("utf-8", "surrogateescape")).digest()
+
+
+def _digest(selected: Selected, contents: dict[FileKey, Content]) -> Digest:
+    """Records of so many fields, each ended by a zero byte, which no name holds: no two selections collide."""
+    found = hashlib.sha256()
+    for match, entries in selected:
+        top = match.entry
+        cut = len(top.path) + 1 if top.path else 0
+        is_tree = top.kind is Kind.DIRECTORY
+        for entry in entries:
+            name = entry.path[cut:] if is_tree else match.name
+            content = contents[entry.key] if entry.kind is Kind.FILE else Content(b"", b"")
+            device = entry.rdev if entry.kind in (Kind.CHARACTER, Kind.BLOCK) else 0
+            fields = (
+                f"{int(is_tree)}{entry.kind.name}",
+                name,
+                f"{entry.mode:o}",
+                entry.link,
+                str(device),
+                content.sha256.hex(),
+                content.capability.hex(),
+            )
+            found.update("".join(f"{field}\0" for field in fields).encode("utf-8", "surrogateescape"))
+        found.update(b"\0")
+    return Digest("sha256", found.hexdigest())
+
+
+def _sha256(file: int, size: int) -> bytes:
+    found = hashlib.sha256()
+    length = min(size + 1, _SMALL) if size < _SMALL else _SMALL
+    while piece := os.read(file, length):
+        found.update(piece)
+        if len(piece) < length and len(piece) == size:
+            break  # a small file needs no second read to see its end
+    return found.digest()
+
+
+def _capability(file: int) -> bytes:
+    try:
+        return os.getxattr(file, _CAPABILITY)
+    except OSError:  # none, or a file system without extended attributes
+        return b""
+
+
+def _given(stdin: BinaryIO | None) -> BinaryIO:
+    if stdin is None:
+        raise ContextError("there is no standard input to read")
+    return stdin
+
+
+def _rules(root: Path, found: Found | None) -> IgnoreRules:
+    text = intake.find_ignore_file(root, found)
+    return (
+        IgnoreRules() if text is None else IgnoreRules.parse(text.content.decode("utf-8", "surrogateescape"), text.name)
+    )
+
+
+def _near_path(path: Path) -> str | None:
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        return None
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"did you mean {path.parent / near[0]}?" if near else None
