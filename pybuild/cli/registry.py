@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -31,10 +32,11 @@ Examples:
               help="Time that requests in flight get when the server is stopped.")  # fmt: skip
 @click.option("--idle-timeout", default=60.0, show_default=True, type=click.FloatRange(min=0.05), metavar="SECONDS",
               help="Give up a client that neither sends nor takes a byte for so long.")  # fmt: skip
+@click.option("--sparse", is_flag=True, help="Accept an index though images that it lists are not here.")
 @click.option("-q", "--quiet", is_flag=True, help="No line for each request on stderr.")
 @click.pass_obj
 def serve(
-    settings: "Globals", *, addr: str, insecure_open: bool, grace: float, idle_timeout: float, quiet: bool
+    settings: "Globals", *, addr: str, insecure_open: bool, grace: float, idle_timeout: float, sparse: bool, quiet: bool
 ) -> None:
     """Serve the images of this machine as an OCI registry, until SIGTERM or Ctrl-C."""
     from registry.server.access import AccessLog
@@ -56,13 +58,14 @@ def serve(
             log.warning("no accounts: whoever reaches %s:%d may read, overwrite and delete everything", host, port)
         access = None if quiet else AccessLog(_stderr_line)
         shown = f"[{host}]" if ":" in host else host
-        run(store, [listening], Settings(idle=idle_timeout, grace=grace), access,
+        run(store, [listening], Settings(idle=idle_timeout, grace=grace, sparse_indexes=sparse), access,
             ready=lambda: log.info("serving %s on http://%s:%d", settings.root, shown, port))  # fmt: skip
 
 
 def _stderr_line(line: bytes) -> None:
-    sys.stderr.buffer.write(line)
-    sys.stderr.buffer.flush()
+    with suppress(OSError):  # a log that nobody takes any more is no reason to stop serving
+        sys.stderr.buffer.write(line)
+        sys.stderr.buffer.flush()
 
 
 @registry.command(

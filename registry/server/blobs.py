@@ -1,6 +1,5 @@
 """Reading and removing blobs (distribution-spec end-2, end-10)."""
 
-import asyncio
 import secrets
 from typing import BinaryIO
 
@@ -10,6 +9,7 @@ from registry.server.answers import IMMUTABLE, Answer, FileParts
 from registry.server.conditions import is_fresh, range_applies
 from registry.server.ranges import Span, part_heads, spans_of
 from registry.server.state import SMALL_BLOB, Call
+from registry.server.threads import in_thread
 
 _TYPE = "application/octet-stream"  # never empty: stargz refuses that
 
@@ -37,7 +37,7 @@ async def _may_read(call: Call, digest: Digest) -> bool:
     """HEAD is how clients that push ask what to leave out: then the blob must stay until their manifest comes."""
     if call.method != "HEAD":
         return call.store.repo_has(call.name, digest)
-    return await asyncio.to_thread(call.store.repo_has, call.name, digest, extend=True)
+    return await in_thread(call.store.repo_has, call.name, digest, extend=True)
 
 
 def _parts(headers: dict[str, str], file: BinaryIO, size: int, spans: tuple[Span, ...] | None) -> Answer:
@@ -53,5 +53,5 @@ def _parts(headers: dict[str, str], file: BinaryIO, size: int, spans: tuple[Span
 
 async def delete_blob(call: Call) -> Answer:
     digest = Digest.parse(call.argument)
-    await asyncio.to_thread(call.store.unlink_blob, call.name, digest)
+    await in_thread(call.store.unlink_blob, call.name, digest)
     return Answer(202)

@@ -1,7 +1,5 @@
 """Manifests: read, push, delete (distribution-spec end-3, end-7, end-9). Their bytes are never touched."""
 
-import asyncio
-
 from registry.errors import ManifestTooLarge
 from registry.model import Digest, parse_manifest
 from registry.model.manifest import MAX_MANIFEST
@@ -9,6 +7,7 @@ from registry.model.reference import check_tag
 from registry.server.answers import IMMUTABLE, Answer
 from registry.server.conditions import is_fresh, tag_conditions
 from registry.server.state import Call
+from registry.server.threads import in_thread
 
 
 def reference_of(text: str) -> str | Digest:
@@ -35,33 +34,33 @@ async def put_manifest(call: Call) -> Answer:
     reference = reference_of(call.argument)
     expected = reference if isinstance(reference, Digest) else None
     tags = tuple(check_tag(tag) for tag in call.tags) if expected else (str(reference),)
-    if_match, if_absent = tag_conditions(call.headers)
     content = await call.body.read(MAX_MANIFEST, _too_large())
-    manifest = parse_manifest(content, call.headers.get("Content-Type"))
-    digest = await asyncio.to_thread(
-        call.store.put_manifest,
-        call.name,
-        content,
-        manifest.media_type,
-        tags=tags,
-        expected=expected,
-        sparse=call.state.settings.sparse_indexes,
-        if_match=if_match,
-        if_absent=if_absent,
-    )
+    digest, subject = await in_thread(_put, call, content, tags, expected)
     headers = {"Location": f"/v2/{call.name}/manifests/{digest}", "Docker-Content-Digest": str(digest)}
-    if manifest.subject is not None:
-        headers["OCI-Subject"] = str(manifest.subject.digest)
+    if subject is not None:
+        headers["OCI-Subject"] = str(subject)
     if expected and tags:
         headers["OCI-Tag"] = ", ".join(tags)
     return Answer(201, headers)
+
+
+def _put(call: Call, content: bytes, tags: tuple[str, ...], expected: Digest | None) -> tuple[Digest, Digest | None]:
+    """Store it; its digest, and that of its subject."""
+    manifest = parse_manifest(content, call.headers.get("Content-Type"))
+    if_match, if_absent = tag_conditions(call.headers)
+    sparse = call.state.settings.sparse_indexes
+    digest = call.store.put_manifest(
+        call.name, content, manifest.media_type, tags=tags, expected=expected, sparse=sparse,
+        if_match=if_match, if_absent=if_absent,
+    )  # fmt: skip
+    return digest, manifest.subject.digest if manifest.subject else None
 
 
 async def delete_manifest(call: Call) -> Answer:
     """A tag goes alone; a digest takes all its tags along."""
     reference = reference_of(call.argument)
     delete = call.store.delete_manifest if isinstance(reference, Digest) else call.store.untag
-    await asyncio.to_thread(delete, call.name, reference)  # type: ignore[arg-type]  # each takes its own kind
+    await in_thread(delete, call.name, reference)  # type: ignore[arg-type]  # each takes its own kind
     return Answer(202)
 
 

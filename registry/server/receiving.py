@@ -1,7 +1,6 @@
 """Bodies into uploads: who hashes and writes, the loop or a thread."""
 
-import asyncio
-
+from registry.server.threads import in_thread
 from registry.server.transfer import Body
 from registry.storage import Upload
 
@@ -22,9 +21,6 @@ class Receiver:
         self._running += 1
         try:
             await self._receive(body, upload)
-        except BaseException:
-            upload.flush()
-            raise
         finally:
             self._running -= 1
 
@@ -41,7 +37,7 @@ class Receiver:
                 size += len(piece)
                 if size >= BATCH or resumed:
                     batch, pending, size, resumed = b"".join(pending), [], 0, False
-                    await asyncio.to_thread(upload.append, batch)
+                    await in_thread(upload.append, batch)
         finally:
             if pending:
-                await asyncio.to_thread(upload.append, b"".join(pending))
+                await in_thread(upload.append, b"".join(pending))

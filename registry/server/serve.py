@@ -9,6 +9,7 @@ Not here: what a request means (dispatch.py and its handlers).
 import asyncio
 import ipaddress
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -143,6 +144,8 @@ class RegistryServer:
         self._state.stopping = True
         for one in self._listening:
             one.close()
+        grace = self._state.settings.grace
+        log.info("stopping; requests in flight have %g seconds, a second signal stops at once", grace)
         for connection in self._http.connections:
             if connection not in self._dispatcher.busy:
                 connection.close()
@@ -174,6 +177,7 @@ async def _serve(
     access: AccessLog | None,
     ready: Callable[[], object],
 ) -> None:
+    _allow_many_descriptors()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(_THREADS, "registry"))
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -186,5 +190,10 @@ async def _serve(
     server = await RegistryServer(store, settings, access).start(*sockets)
     ready()
     await stop.wait()
-    log.info("stopping; requests in flight have %g seconds, a second signal stops at once", settings.grace)
     await server.stop(hurry=hurry)
+
+
+def _allow_many_descriptors() -> None:
+    """A connection takes one, and one more while it reads or writes a blob; the usual soft limit is 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from registry.errors import DigestInvalid, SizeInvalid, StoreError
 from registry.model import Digest
 from registry.server.receiving import Receiver
 from registry.server.transfer import Body
@@ -23,11 +24,14 @@ class SmallBlobs:
         self._kept: OrderedDict[Digest, bytes] = OrderedDict()
 
     def read(self, digest: Digest) -> bytes:
-        """Raises BlobUnknown."""
+        """Raises BlobUnknown; StoreError if the disk holds something else under this digest."""
         if (content := self._kept.get(digest)) is not None:
             self._kept.move_to_end(digest)
             return content
-        content = self._store.read(digest, SMALL_BLOB)
+        try:
+            content = self._store.read(digest, SMALL_BLOB)
+        except (DigestInvalid, SizeInvalid) as error:  # an error of the client's when it pushes, of the disk's here
+            raise StoreError(str(error), hint=error.hint) from error
         self._kept[digest] = content
         self._left -= len(content)
         while self._left < 0:

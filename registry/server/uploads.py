@@ -1,13 +1,14 @@
 """Pushing blobs: in one request, in chunks, as a stream, or by mounting (distribution-spec end-4, 5, 6, 11, 13, 14)."""
 
-import asyncio
+from dataclasses import replace
 
-from registry.errors import DigestInvalid, NameInvalid
+from registry.errors import ChunkOutOfOrder, DigestInvalid, NameInvalid
 from registry.model import Digest
 from registry.model.reference import check_repository
-from registry.server.answers import Answer
+from registry.server.answers import Answer, error_answer
 from registry.server.ranges import check_chunk, received
 from registry.server.state import Call
+from registry.server.threads import in_thread
 from registry.storage import Upload
 
 
@@ -15,12 +16,12 @@ async def post_upload(call: Call) -> Answer:
     """Start a session; or take the whole blob at once (`digest`); or find it in another repository (`mount`)."""
     if wanted := call.query.get("mount"):
         digest = Digest.parse(wanted)
-        if await asyncio.to_thread(call.store.mount, call.name, digest, _source(call.query.get("from"))):
+        if await in_thread(call.store.mount, call.name, digest, _source(call.query.get("from"))):
             return _created(call.name, digest)
     expected = Digest.parse(call.query["digest"]) if "digest" in call.query else None
     algorithm = expected.algorithm if expected else call.query.get("digest-algorithm", "sha256")
-    upload = await asyncio.to_thread(call.store.start_upload, call.name, algorithm)
-    return _progress(202, upload) if expected is None else await _receive_last(call, upload, expected)
+    upload = await in_thread(call.store.start_upload, call.name, algorithm)
+    return _progress(202, upload) if expected is None else await _receive(call, upload, expected)
 
 
 def _source(name: str | None) -> str | None:
@@ -33,30 +34,32 @@ def _source(name: str | None) -> str | None:
 
 async def patch_upload(call: Call) -> Answer:
     """One chunk (with Content-Range) or as much of a stream as comes."""
-    upload = _continued(call)
-    await call.state.receiver.receive(call.body, upload)
-    upload.flush()
-    return _progress(202, upload)
+    upload = call.store.upload(call.name, call.argument)
+    return await _receive(call, upload, expected=None)
 
 
 async def put_upload(call: Call) -> Answer:
     """The end of an upload, with its last bytes or none."""
     if "digest" not in call.query:
         raise DigestInvalid("no digest given", hint="end an upload with PUT …?digest=sha256:…")
-    return await _receive_last(call, _continued(call), Digest.parse(call.query["digest"]))
+    expected = Digest.parse(call.query["digest"])
+    return await _receive(call, call.store.upload(call.name, call.argument), expected)
 
 
-def _continued(call: Call) -> Upload:
-    upload = call.store.upload(call.name, call.argument)
-    if claimed := call.headers.get("Content-Range"):
-        check_chunk(upload.size, claimed, call.body.length)
-    return upload
-
-
-async def _receive_last(call: Call, upload: Upload, expected: Digest) -> Answer:
-    await call.state.receiver.receive(call.body, upload)
-    digest = await asyncio.to_thread(upload.finish, expected)
-    return _created(call.name, digest)
+async def _receive(call: Call, upload: Upload, expected: Digest | None) -> Answer:
+    """Take the body; with `expected` it is the last of the upload. What has come counts, however this ends."""
+    try:
+        if claimed := call.headers.get("Content-Range"):
+            check_chunk(upload.size, claimed, call.body.length)
+        await call.state.receiver.receive(call.body, upload)
+        if expected is not None:
+            return _created(call.name, await in_thread(upload.finish, expected))
+        return _progress(202, upload)
+    except ChunkOutOfOrder as error:
+        refusal, stands = error_answer(error), _progress(204, call.store.upload(call.name, upload.id))
+        return replace(refusal, headers={**refusal.headers, **stands.headers})  # regctl goes on from these
+    finally:
+        upload.flush()
 
 
 async def get_upload(call: Call) -> Answer:
@@ -65,7 +68,7 @@ async def get_upload(call: Call) -> Answer:
 
 
 async def delete_upload(call: Call) -> Answer:
-    await asyncio.to_thread(call.store.upload(call.name, call.argument).cancel)
+    await in_thread(call.store.upload(call.name, call.argument).cancel)
     return Answer(204)
 
 

@@ -76,6 +76,15 @@ class TestPushAsDockerDoes:
         assert registry.ask("PUT", f"{answer.headers['location']}?digest={DIGEST}").status == 201
         assert pulled(registry) == CONTENT
 
+    def test_in_crumbs_takes_no_longer_than_it_must(self, registry: Registry) -> None:
+        """CVE-2025-69229: the cost of tiny chunks must not grow with what is there already."""
+        crumbs = b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n"
+        with registry.raw() as connection:
+            head = f"PATCH {registry.start()} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            connection.sendall(head.encode() + crumbs)
+            assert b"Range: 0-99999\r\n" in connection.recv(10_000)
+        assert registry.next_served("PATCH")["milliseconds"] < 5_000
+
 
 class TestPushInChunks:
     def chunk(self, client: Client, location: str, first: int, content: bytes, method: str = "PATCH") -> Answered:
@@ -99,6 +108,7 @@ class TestPushInChunks:
         for first in (0, 999, 1001):
             refused = self.chunk(registry, location + query, first, CONTENT[first : first + 1000], method)
             assert (refused.status, refused.code) == (416, "BLOB_UPLOAD_INVALID")
+            assert (refused.headers["range"], refused.headers["location"]) == ("0-999", location)
         status = registry.ask("GET", location)
         assert (status.status, status.body) == (204, b"")
         assert (status.headers["range"], status.headers["location"]) == ("0-999", location)
