@@ -47,6 +47,7 @@ DEVICE_RULES = (
     Device("", "c", 5, 1),
     Device("", "c", 5, 2),
     Device("", "c", 136, -1),
+    Device("", "c", 10, 200),  # tun: of use only with CAP_NET_ADMIN
 )
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

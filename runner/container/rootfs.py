@@ -119,7 +119,8 @@ class Tree:
                 mounts.attach(source, target)
                 os.close(source)
                 return
-            tree = mounts.filesystem(wanted.type, options.data, options.set_, wanted.source or wanted.type)
+            words = (*options.data, *(("ro",) if options.set_ & calls.MOUNT_ATTR_RDONLY else ()))
+            tree = mounts.filesystem(wanted.type, words, options.set_, wanted.source or wanted.type)
             mounts.attach(tree, target)
             if wanted.type == "proc":
                 self._proc_devices.add(_device_of(tree))
@@ -345,7 +346,7 @@ class Tree:
             if not stat.S_ISDIR(os.fstat(target).st_mode):
                 tree = mounts.bind("", directory=null)
             elif empty < 0:
-                tree = empty = mounts.filesystem("tmpfs", ("nr_inodes=2", "mode=755"), calls.MOUNT_ATTR_RDONLY, "tmpfs")
+                tree = empty = mounts.filesystem("tmpfs", ("ro",), calls.MOUNT_ATTR_RDONLY, "tmpfs")
             else:
                 tree = mounts.bind("", directory=empty)
             mounts.attach(tree, target)
