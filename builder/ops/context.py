@@ -44,6 +44,7 @@ class Kind(Enum):
 
 
 _KINDS = {kind.value: kind for kind in Kind}
+_DEVICES = (Kind.CHARACTER, Kind.BLOCK)
 
 
 class FileEntry(NamedTuple):
@@ -64,6 +65,9 @@ class FileEntry(NamedTuple):
     @property
     def key(self) -> FileKey:
         return FileKey(self.device, self.inode, self.size, self.mtime_ns, self.ctime_ns)
+
+
+Contents = dict[tuple[int, int], Content]  # by device and inode
 
 
 class Match(NamedTuple):
@@ -394,28 +398,29 @@ class Context:
         if self._cache is not None and (known := self._cache.tree(fingerprint)) is not None:
             return Digest.parse(known)
         now = time.time_ns()
-        contents, stable = self._contents([entry for _, entries in selected for entry in entries])
+        every = [entry for _, entries in selected for entry in entries]
+        contents, stable = self._contents(every)
         digest = _digest(selected, contents)
-        settled = all(is_settled(entry.mtime_ns, entry.ctime_ns, now) for _, entries in selected for entry in entries)
-        if self._cache is not None and stable and settled:
+        if self._cache is not None and stable and all(is_settled(e.mtime_ns, e.ctime_ns, now) for e in every):
             self._cache.remember_tree(fingerprint, str(digest))
         return digest
 
-    def _contents(self, entries: Sequence[FileEntry]) -> tuple[dict[FileKey, Content], bool]:
+    def _contents(self, entries: Sequence[FileEntry]) -> tuple[Contents, bool]:
         """The content of all regular files, and whether each still was what it had been when it was listed."""
-        keys = {entry.key: entry for entry in entries if entry.kind is Kind.FILE}
-        known = {} if self._cache is None else self._cache.files(list(keys))
-        unknown = [entry for key, entry in keys.items() if key not in known]
-        if sum(entry.size for entry in unknown) > 4 * _SMALL:
+        files = {(entry.device, entry.inode): entry for entry in entries if entry.kind is Kind.FILE}
+        known: Contents = {} if self._cache is None else self._cache.files([entry.key for entry in files.values()])
+        unknown = [entry for inode, entry in files.items() if inode not in known]
+        large = [entry for entry in unknown if entry.size > _SMALL]
+        read = [(entry, self._read(entry)) for entry in unknown if entry.size <= _SMALL]
+        if len(large) > 1:
             with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "hash") as pool:
-                read = list(pool.map(self._read, unknown))
+                read += zip(large, pool.map(self._read, large), strict=True)
         else:
-            read = [self._read(entry) for entry in unknown]
-        fresh = [(entry.key, content) for entry, (content, same) in zip(unknown, read, strict=True) if same]
+            read += [(entry, self._read(entry)) for entry in large]
         if self._cache is not None:
-            self._cache.remember(fresh)
-        known.update((entry.key, content) for entry, (content, _) in zip(unknown, read, strict=True))
-        return known, len(fresh) == len(unknown)
+            self._cache.remember((entry.key, content) for entry, (content, same) in read if same)
+        known.update(((entry.device, entry.inode), content) for entry, (content, _) in read)
+        return known, all(same for _, (_, same) in read)
 
     def _read(self, entry: FileEntry) -> tuple[Content, bool]:
         try:
@@ -510,29 +515,24 @@ def _fingerprint(selected: Selected) -> bytes:
     return hashlib.sha256(repr(named).encode("utf-8", "surrogateescape")).digest()
 
 
-def _digest(selected: Selected, contents: dict[FileKey, Content]) -> Digest:
+def _digest(selected: Selected, contents: Contents) -> Digest:
     """Records of so many fields, each ended by a zero byte, which no name holds: no two selections collide."""
-    found = hashlib.sha256()
+    records: list[str] = []
     for match, entries in selected:
         top = match.entry
         cut = len(top.path) + 1 if top.path else 0
         is_tree = top.kind is Kind.DIRECTORY
         for entry in entries:
+            kind = entry.kind
             name = entry.path[cut:] if is_tree else match.name
-            content = contents[entry.key] if entry.kind is Kind.FILE else Content(b"", b"")
-            device = entry.rdev if entry.kind in (Kind.CHARACTER, Kind.BLOCK) else 0
-            fields = (
-                f"{int(is_tree)}{entry.kind.name}",
-                name,
-                f"{entry.mode:o}",
-                entry.link,
-                str(device),
-                content.sha256.hex(),
-                content.capability.hex(),
-            )
-            found.update("".join(f"{field}\0" for field in fields).encode("utf-8", "surrogateescape"))
-        found.update(b"\0")
-    return Digest("sha256", found.hexdigest())
+            records.append(f"{kind.name}\0{name}\0{entry.mode:o}\0{entry.link}\0")
+            if kind is Kind.FILE:
+                content = contents[entry.device, entry.inode]
+                records.append(f"{content.sha256.hex()}\0{content.capability.hex()}\0")
+            elif kind in _DEVICES:
+                records.append(f"{entry.rdev}\0")
+        records.append("\0")
+    return Digest.of("".join(records).encode("utf-8", "surrogateescape"))
 
 
 def _sha256(file: int, size: int) -> bytes:

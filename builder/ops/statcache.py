@@ -85,15 +85,15 @@ class StatCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def files(self, keys: Sequence[FileKey]) -> dict[FileKey, Content]:
-        """What is known of these files."""
+    def files(self, keys: Sequence[FileKey]) -> dict[tuple[int, int], Content]:
+        """What is known of these files, by device and inode."""
         query = "SELECT size, mtime_ns, ctime_ns, content, capability FROM file WHERE device = ? AND inode = ?"
-        known: dict[FileKey, Content] = {}
+        known: dict[tuple[int, int], Content] = {}
         with self._lock:
             for key in keys:
                 row = self._one(query, key[:2])
                 if row is not None and row[:3] == key[2:]:
-                    known[key] = Content(row[3], row[4])
+                    known[key[:2]] = Content(row[3], row[4])
         return known
 
     def remember(self, found: Iterable[tuple[FileKey, Content]]) -> None:
@@ -102,7 +102,7 @@ class StatCache:
         rows = [
             (*key, *content)
             for key, content in found
-            if is_settled(key.mtime_ns, key.ctime_ns, now) and all(-_LIMIT <= number < _LIMIT for number in key)
+            if is_settled(key.mtime_ns, key.ctime_ns, now) and max(key) < _LIMIT and min(key) >= -_LIMIT
         ]
         if rows:
             self._write("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
