@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pybuild.engine.containers import Container, Containers
     from pybuild.engine.options import RunOptions
     from pybuild.engine.records import Record
+    from registry.client import Progress
     from runner.container.client import Exit, Running
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -153,15 +154,18 @@ def run(settings: "Globals", /, **given: Any) -> int:  # noqa: ANN401 -- sixty o
 
 
 def _create(containers: "Containers", options: "RunOptions", *, pull: str, quiet: bool, cidfile: str) -> "Record":
-    from pybuild.cli.transfers import transfer_progress
-
     if cidfile and os.path.exists(cidfile):
         raise EngineError(f"the file {cidfile} is there already", hint="remove it, or name another one by --cidfile")
-    with transfer_progress(sys.stderr, quiet=quiet) as progress:
-        record = containers.create(options, pull=pull, progress=progress)
+    record = containers.create(options, pull=pull, progress=lambda: _transfer(quiet=quiet))
     if cidfile:
         Path(cidfile).write_text(record.id)
     return record
+
+
+def _transfer(*, quiet: bool) -> "contextlib.AbstractContextManager[Progress]":
+    from pybuild.cli.transfers import transfer_progress
+
+    return transfer_progress(sys.stderr, quiet=quiet)
 
 
 def _parsed(given: dict[str, Any]) -> "RunOptions":

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from registry.client import Progress
     from registry.storage import ContentStore, StoredImage
     from runner.network import Attachment, Networks
+
+    Watching = Callable[[], AbstractContextManager[Progress]]
 
 _KILL_WAIT = 10.0  # seconds for the kernel to end a process that was killed
 _POLL = 0.02  # seconds between looks at a container whose supervisor is gone
@@ -116,19 +119,18 @@ class Containers:
 
     # --- create -------------------------------------------------------------------------------------------------------
 
-    def create(self, options: RunOptions, *, pull: str = "missing", progress: "Progress | None" = None) -> Record:
+    def create(self, options: RunOptions, *, pull: str = "missing", progress: "Watching | None" = None) -> Record:
         """Make a container, not running yet.
 
         Args:
             options: what was asked for.
             pull: always, missing or never: when the image is fetched.
-            progress: told of a pull.
+            progress: opened when the image is fetched, and told of it.
 
         Raises:
             Conflict: the name is taken.
             UsageError, RegistryError: the options or the image won't do.
         """
-        from builder.layers import unpack_image
         from pybuild.engine.specs import make_record
         from pybuild.engine.volumes import Volumes
 
@@ -139,7 +141,7 @@ class Containers:
             options, image.config.config, container_id=new_id(), image_id=str(image.config_digest), created=timestamp(),
             platform=str(image.config.platform),
         )  # fmt: skip
-        top = unpack_image(self.store, self.snapshots, image.manifest, image.config)
+        top = self._unpacked(image)
         volumes = Volumes(self.root)
         with contextlib.ExitStack() as undo:
             mounts = volumes.mount_points(options.mounts, image.config.config.volumes, self.snapshots.view(top))
@@ -150,7 +152,21 @@ class Containers:
             undo.pop_all()
         return record
 
-    def image(self, text: str, platform: str, pull: str, progress: "Progress | None" = None) -> "StoredImage":
+    def _unpacked(self, image: "StoredImage") -> str | None:
+        """The snapshot of an image; the machinery that unpacks is loaded when there is something to unpack."""
+        from registry.model.digest import chain_ids
+
+        diff_ids = image.config.rootfs.diff_ids
+        if not diff_ids:
+            return None
+        top = str(chain_ids(diff_ids)[-1])
+        if self.snapshots.exists(top):
+            return top
+        from builder.layers import unpack_image
+
+        return unpack_image(self.store, self.snapshots, image.manifest, image.config)
+
+    def image(self, text: str, platform: str, pull: str, progress: "Watching | None" = None) -> "StoredImage":
         """The image called `text` (a name, or an id); fetched if `pull` says so."""
         from registry.errors import ManifestUnknown, NameInvalid, NameUnknown, RegistryError
         from registry.model import Platform, Reference
@@ -176,7 +192,8 @@ class Containers:
             raise NotFound(f"No such image: {reference.tagged}", hint="pull it first, or leave out --pull=never")
         from registry.client import pull as fetch
 
-        fetch(self.store, reference, platform=wanted, progress=progress)
+        with progress() if progress else contextlib.nullcontext() as watcher:
+            fetch(self.store, reference, platform=wanted, progress=watcher)
         return find_image(self.store, reference, wanted)
 
     # --- start --------------------------------------------------------------------------------------------------------
