@@ -19,7 +19,7 @@ from registry.model.digest import new_hasher
 from registry.storage.crash import crash_point
 from registry.storage.database import Database
 from registry.storage.failures import explained
-from registry.storage.files import Files, write_all
+from registry.storage.files import Files, start_writeback, write_all
 from registry.storage.leases import Lease
 
 SMALL = 4 * 1024 * 1024  # bytes; what `read` takes into memory unless told otherwise
@@ -109,6 +109,7 @@ class Ingest:
         self._blobs = blobs
         self._algorithm = algorithm
         self._lease = lease
+        self._flushing = 0
         self._hasher = new_hasher(algorithm)
         self._part = blobs.files.new_part()
         self._fd = -1
@@ -129,6 +130,7 @@ class Ingest:
             written = write_all(self._fd, chunk)
         self._hasher.update(chunk)
         self.size += written
+        self._flushing = start_writeback(self._fd, self._flushing, self.size)
         crash_point("ingest-written")
         return written
 

@@ -1,8 +1,11 @@
 """Connections to meta.db: reads that never wait, writes one after the other.
 
-Promises: `write` is one transaction, on disk when it returns (WAL, synchronous=FULL); `read` sees one consistent state.
+Promises: `write` is one transaction, on disk when it returns; `read` sees one consistent state.
 A connection serves one thread at a time and is handed from thread to thread through a pool, so that a server's many
 threads need few of them. After fork() the child opens its own: SQLite forbids carrying one across.
+
+The log (WAL) is synced here and not by SQLite (whose synchronous=FULL would do the same inside COMMIT, while all other
+writers of all processes wait): after COMMIT, with no lock held, one fsync for all commits that came before it.
 """
 
 import os
@@ -26,11 +29,18 @@ class Database:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._path = root / "meta.db"
-        self._idle: deque[sqlite3.Connection] = deque()
-        self._pid = os.getpid()
         self._inherited: list[deque[sqlite3.Connection]] = []  # kept from being closed: they belong to our parent
-        self._writer = threading.Lock()
         self._closed = False
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._pid = os.getpid()
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._writer = threading.Lock()
+        self._syncer = threading.Lock()
+        self._commits = 0  # ours, since the start of this process
+        self._synced = 0  # of these, surely on disk
+        self._log: int | None = None
 
     @classmethod
     def open(cls, root: Path) -> "Database":
@@ -61,21 +71,30 @@ class Database:
                 self._give_back(connection)
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that no other writer overlaps. An exception inside undoes it."""
-        with self._writer, explained(self._root):
-            connection = self._take()
-            try:
-                connection.execute("BEGIN IMMEDIATE")
+    def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """A transaction that no other writer overlaps. An exception inside undoes it.
+
+        Args:
+            durable: wait for the disk; False where a power cut may undo it (a crash of this process never does).
+        """
+        with explained(self._root):
+            with self._writer:
+                connection = self._take()
                 try:
-                    yield connection
-                    connection.execute("COMMIT")
-                except BaseException:
-                    if connection.in_transaction:  # SQLite itself rolls back when the disk is full
-                        connection.execute("ROLLBACK")
-                    raise
-            finally:
-                self._give_back(connection)
+                    connection.execute("BEGIN IMMEDIATE")
+                    try:
+                        yield connection
+                        connection.execute("COMMIT")
+                    except BaseException:
+                        if connection.in_transaction:  # SQLite itself rolls back when the disk is full
+                            connection.execute("ROLLBACK")
+                        raise
+                finally:
+                    self._give_back(connection)
+                self._commits += 1
+                commit = self._commits
+            if durable:
+                self._sync_log(commit)
 
     def rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Row]:
         with self.read() as connection:
@@ -96,13 +115,28 @@ class Database:
 
     def close(self) -> None:
         self._closed = True
-        while self._idle and self._pid == os.getpid():
-            self._idle.pop().close()
+        if self._pid == os.getpid():
+            while self._idle:
+                self._idle.pop().close()
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
+
+    def _sync_log(self, commit: int) -> None:
+        """Return when our commit of that number is on disk. Who waits here for the lock may find it done by another."""
+        with self._syncer:
+            if self._synced >= commit:
+                return
+            if self._log is None:
+                self._log = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_CLOEXEC)  # stays while a connection is open
+            upto = self._commits
+            os.fsync(self._log)
+            self._synced = upto
 
     def _take(self) -> sqlite3.Connection:
         if self._pid != os.getpid():
             self._inherited.append(self._idle)
-            self._idle, self._writer, self._pid = deque(), threading.Lock(), os.getpid()
+            self._start_afresh()
         try:
             return self._idle.pop()
         except IndexError:
@@ -122,8 +156,11 @@ class Database:
                 self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
             )
             try:
-                for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-                    connection.execute(f"PRAGMA {pragma}")
+                (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+                if mode != "wal":
+                    raise StoreError(f"{self._path} can't be shared by processes", hint="use a local file system")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.execute("PRAGMA foreign_keys=ON")
             except BaseException:
                 connection.close()
                 raise

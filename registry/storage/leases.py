@@ -48,7 +48,7 @@ class Lease:
 
     def release(self) -> None:
         if self._used:
-            with self._database.write() as transaction:
+            with self._database.write(durable=False) as transaction:  # if it comes back, its time still ends
                 transaction.execute("DELETE FROM lease WHERE id = ?", (self.id,))
 
     def _renew(self, transaction: sqlite3.Connection) -> None:

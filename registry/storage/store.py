@@ -2,8 +2,8 @@
 
 Gives:    ContentStore; builder, engine, registry server and client use this one class, from many threads and processes.
 Takes:    digests, bytes, and repository names as `Reference.repository` writes them; never an HTTP request.
-Promises: what a call returned is on disk; a crash at any line leaves nothing half-done, at most garbage that `collect`
-          removes; no bytes are read or written while the database is locked.
+Promises: what a call returned is on disk (a begun upload excepted: it may have to begin anew); a crash at any line
+          leaves nothing half-done, at most garbage that `collect` removes; no bytes move while the database is locked.
 Not here: who may do it (registry/server), how content travels (registry/client), what a layer holds (builder/layers).
 
 Keeping new content from the collector: a local caller ingests under a `lease` and ends with `put_manifest(adopt=True)`;

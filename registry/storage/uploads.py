@@ -39,7 +39,7 @@ class Uploads:
     def start(self, repo: str, algorithm: str) -> "Upload":
         new_hasher(algorithm)  # refuses an unknown one
         identity = uuid.uuid4().hex
-        with self.database.write() as transaction:
+        with self.database.write(durable=False) as transaction:  # lost in a power cut, it is begun again
             transaction.execute(
                 "INSERT INTO upload (id, repo_id, algo, storage_key, expires) VALUES (?, ?, ?, ?, ?)",
                 (identity, repo_id(transaction, repo), algorithm, f"uploads/{identity}", time.time() + EXPIRES),
@@ -127,7 +127,7 @@ class Upload:
         return digest
 
     def cancel(self) -> None:
-        with self._uploads.database.write() as transaction:
+        with self._uploads.database.write(durable=False) as transaction:
             transaction.execute("DELETE FROM upload WHERE id = ?", (self.id,))
             crash_point("upload-cancel-row")
         self._close()
