@@ -239,7 +239,8 @@ def _tls(scheme: str, ca: str | None, insecure: bool) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
         return context
     context = ssl.create_default_context()
-    if not any(vars(ssl.get_default_verify_paths()).get(name) for name in ("cafile", "capath")):
+    known = ssl.get_default_verify_paths()
+    if not (known.cafile or known.capath):
         import certifi
 
         context.load_verify_locations(certifi.where())
