@@ -107,7 +107,9 @@ class ImageConfig:
         try:
             body = _DECODER.decode(content)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise ManifestInvalid(f"not an image configuration: {error}") from None
+            raise ManifestInvalid(
+                f"not an image configuration: {error}", hint="the image is broken; build or fetch it again"
+            ) from None
         return body.checked()
 
 

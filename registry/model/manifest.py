@@ -219,7 +219,10 @@ def _as_manifest(kind: str, body: _ManifestJson) -> Manifest:
 def check_content(descriptor: Descriptor, content: bytes) -> bytes:
     """Return `content` if it is what `descriptor` points to. Raises SizeInvalid or DigestInvalid."""
     if len(content) != descriptor.size:
-        raise SizeInvalid(f"{descriptor.digest} has {len(content)} bytes, its descriptor says {descriptor.size}")
+        raise SizeInvalid(
+            f"{descriptor.digest} has {len(content)} bytes, its descriptor says {descriptor.size}",
+            hint="the image is broken; build or fetch it again",
+        )
     if (found := Digest.of(content, descriptor.digest.algorithm)) != descriptor.digest:
         raise DigestInvalid(f"content is {found}, expected {descriptor.digest}", hint="fetch it again")
     return content
