@@ -1,6 +1,6 @@
 """Manifests: read, push, delete (distribution-spec end-3, end-7, end-9). Their bytes are never touched."""
 
-from registry.errors import ManifestTooLarge
+from registry.errors import ManifestTooLarge, ManifestUnknown, TagInvalid
 from registry.model import Digest, parse_manifest
 from registry.model.manifest import MAX_MANIFEST
 from registry.model.reference import check_tag
@@ -15,9 +15,17 @@ def reference_of(text: str) -> str | Digest:
     return Digest.parse(text) if ":" in text else check_tag(text)
 
 
+def known_reference(text: str) -> str | Digest:
+    """The same of what should exist: an impossible tag is just not there, says the conformance suite."""
+    try:
+        return reference_of(text)
+    except TagInvalid as error:
+        raise ManifestUnknown(str(error), hint=error.hint) from None
+
+
 async def get_manifest(call: Call) -> Answer:
     """GET and HEAD. What was pushed is what is sent, whatever Accept says: by its digest nothing else would do."""
-    reference = reference_of(call.argument)
+    reference = known_reference(call.argument)
     found = call.store.manifest(call.name, reference)
     headers = {
         "Docker-Content-Digest": str(found.digest),
@@ -58,7 +66,7 @@ def _put(call: Call, content: bytes, tags: tuple[str, ...], expected: Digest | N
 
 async def delete_manifest(call: Call) -> Answer:
     """A tag goes alone; a digest takes all its tags along."""
-    reference = reference_of(call.argument)
+    reference = known_reference(call.argument)
     delete = call.store.delete_manifest if isinstance(reference, Digest) else call.store.untag
     await in_thread(delete, call.name, reference)  # type: ignore[arg-type]  # each takes its own kind
     return Answer(202)

@@ -77,6 +77,13 @@ class TestPushAndPull:
         other.ask("DELETE", f"{PATH}/1")
         assert one.ask("HEAD", f"{PATH}/1").status == 404
 
+    @pytest.mark.parametrize("tag", ["never", ".INVALID_MANIFEST_NAME"])
+    def test_of_a_tag_that_is_not_there_are_404_though_none_could_be_named_so(
+        self, registry: Registry, tag: str
+    ) -> None:
+        assert registry.ask("HEAD", f"{PATH}/{tag}").status == 404
+        assert registry.ask("GET", f"{PATH}/{tag}").code == "MANIFEST_UNKNOWN"
+
 
 class TestSeveralTags:
     def test_come_with_one_push_by_digest(self, registry: Registry) -> None:
@@ -201,6 +208,6 @@ class TestDelete:
         assert registry.ask("DELETE", f"{PATH}/{digest}").status == 202
         assert [registry.ask("HEAD", f"{PATH}/{at}").status for at in ("1", digest)] == [404, 404]
 
-    @pytest.mark.parametrize("at", ["never", str(Digest.of(b"never"))])
+    @pytest.mark.parametrize("at", ["never", ".never", str(Digest.of(b"never"))])
     def test_of_what_is_not_there_is_404(self, registry: Registry, at: str) -> None:
         assert registry.ask("DELETE", f"{PATH}/{at}").code == "MANIFEST_UNKNOWN"
