@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from builder.dockerfile.faults import did_you_mean
+from builder.dockerfile.faults import did_you_mean, nearest
 
 
 class Kind(Enum):
@@ -69,9 +69,9 @@ class Flags:
         known = FLAGS.get(self.instruction, {})
         kind = known.get(name)
         if kind is None:
-            hint = did_you_mean(name, known) if known else f"{self.instruction} takes no flags"
-            if hint is not None and hint.startswith("did you mean "):
-                hint = f"did you mean --{hint.removeprefix('did you mean ')}"
+            near = nearest(name, known)
+            hint = f"did you mean --{near}?" if near else f"known are {', '.join(f'--{flag}' for flag in known)}"
+            hint = hint if known else f"{self.instruction} takes no flags"
             raise FlagFault(f"unknown flag --{name} of {self.instruction}", written, hint=hint)
         if kind is not Kind.LIST and (name in self.text or name in self.booleans):
             raise FlagFault(f"duplicate flag --{name}", written, hint="it can be given once only")

@@ -10,6 +10,7 @@ from typing import cast
 from lark import Token, Tree, UnexpectedInput, UnexpectedToken
 from lark.exceptions import VisitError
 
+from builder.dockerfile.checks import advice
 from builder.dockerfile.faults import did_you_mean
 from builder.dockerfile.instructions import Arg, Dockerfile, DockerfileError, From, Instruction, Onbuild, Position
 from builder.dockerfile.lines import LogicalLine, Splitter, decode
@@ -51,29 +52,30 @@ def parse_dockerfile(text: str | bytes, file: str = "Dockerfile") -> Dockerfile:
     """Read a Dockerfile. Raises DockerfileError, which shows the line and the place of the fault."""
     splitter = Splitter(decode(text, file), file)
     reader = _Reader(splitter)
-    instructions: list[Instruction] = []
+    read: list[tuple[LogicalLine, Instruction]] = []
     staged = False
     for line in splitter:
-        instruction = reader.instruction(line)
+        line, instruction = reader.instruction(line)
         staged = staged or isinstance(instruction, From)
         if not staged and not isinstance(instruction, Arg):
             name = line.text.split(maxsplit=1)[0]
+            hint = "only ARG may stand there"
             raise splitter.fault(
-                f"{name} before the first FROM",
-                line.at.line,
-                line.at.column,
-                width=len(name),
-                hint="only ARG may stand there",
+                f"{name} before the first FROM", line.at.line, line.at.column, width=len(name), hint=hint
             )
-        instructions.append(instruction)
-    if not instructions:
+        read.append((line, instruction))
+    if not read:
         raise splitter.fault("file with no instructions", 1, hint="a Dockerfile begins with FROM")
     if not staged:
-        last = instructions[-1].at
+        last = read[-1][1].at
         raise splitter.fault("no FROM: there is no stage to build", last.line, last.column, hint="add FROM IMAGE below")
     directives = splitter.directives
     return Dockerfile(
-        tuple(instructions), splitter.escape, directives.get("syntax", ""), directives.get("check", ""), ()
+        tuple(instruction for _, instruction in read),
+        splitter.escape,
+        directives.get("syntax", ""),
+        directives.get("check", ""),
+        tuple(advice(read, directives.get("check", ""))),
     )
 
 
@@ -85,7 +87,7 @@ def parse_trigger(text: str, at: Position) -> Instruction:
     try:
         splitter = Splitter(text, at.file, directives=False)
         reader = _Reader(splitter)
-        found = [reader.instruction(line) for line in splitter]
+        found = [reader.instruction(line)[1] for line in splitter]
     except DockerfileError as error:
         raise DockerfileError(
             f"the base image has a broken ONBUILD trigger: {error.problem}: {text!r}", at=at, hint=error.hint
@@ -102,21 +104,22 @@ class _Reader:
         self.splitter = splitter
         self.start = "backtick" if splitter.escape == "`" else "instruction"
 
-    def instruction(self, line: LogicalLine) -> Instruction:
+    def instruction(self, line: LogicalLine) -> tuple[LogicalLine, Instruction]:
+        """The instruction of a line, and the line with the heredocs that belong to it."""
         try:
             tree = self._tree(line)
             if tree.data == "onbuild":
                 return self._onbuild(tree, line)
             if _takes_heredocs(tree):
                 line = self.splitter.with_heredocs(line)
-            return self._transform(tree, line)
+            return line, self._transform(tree, line)
         except Fault as error:
             number, column = line.place(error.offset)
             raise self.splitter.fault(
                 error.problem, number, column, width=error.width, end_line=line.end_line, hint=error.hint
             ) from None
 
-    def _onbuild(self, tree: Tree[Token], line: LogicalLine) -> Instruction:
+    def _onbuild(self, tree: Tree[Token], line: LogicalLine) -> tuple[LogicalLine, Instruction]:
         """The trigger is read now, so that a mistake in it shows here and not in a build far away."""
         text = tree.children[-1]
         assert isinstance(text, Token)
@@ -133,7 +136,7 @@ class _Reader:
             self._transform(trigger, inner)
         except Fault as error:
             raise Fault(error.problem, error.offset + offset, error.width, hint=error.hint) from None
-        return self._transform(tree, line)
+        return line, self._transform(tree, line)
 
     def _tree(self, line: LogicalLine) -> Tree[Token]:
         try:

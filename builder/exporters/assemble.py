@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from builder.plan.planner import Plan, Step
 from builder.solver.results import MadeLayer, Tree
@@ -15,7 +16,7 @@ _AS_OCI: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Assembled:
     """An image, not stored yet."""
 
@@ -27,6 +28,11 @@ class Assembled:
     @property
     def config_digest(self) -> Digest:
         return self.manifest.config.digest
+
+    @cached_property
+    def digest(self) -> Digest:
+        """Of the manifest."""
+        return Digest.of(self.manifest_content)
 
 
 def assemble(

@@ -1,13 +1,23 @@
 """What a step's command prints: whole into a file, line by line to whoever watches, the end kept for error messages."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from builder.errors import BuildFailed
+
 _LONGEST = 64 * 1024  # bytes of a line shown before its end is there
 _TAIL = 20  # lines kept for an error message
+
+
+class StepFailed(BuildFailed):
+    """The command ended with something else than 0. The solver adds the Dockerfile's lines."""
+
+    def __init__(self, message: str, *, log: Path, tail: Sequence[str]) -> None:
+        super().__init__(message, hint=f"its whole output is in {log}")
+        self.tail = tuple(tail)
 
 
 class OutputLog:

@@ -132,7 +132,8 @@ def run(settings: "Globals", /, **given: Any) -> int:  # noqa: ANN401 -- sixty o
     """  # noqa: D301 -- \b is click's mark
     from pybuild.cli.streams import check_terminal, signals_held, terminal_size
 
-    options = _parsed(given)
+    with _as_run_failure():
+        options = _parsed(given)
     if not given["detach"]:
         check_terminal(tty=options.tty, stdin=options.interactive)
     with _engine(settings) as containers:

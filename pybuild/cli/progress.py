@@ -26,6 +26,7 @@ from builder.progress import (
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 STYLES = ("auto", "plain", "tty", "quiet", "rawjson")
 _TAIL = 6  # lines of output shown below a running step
@@ -206,7 +207,7 @@ class Live:
             del rows[at], need[at]
         return rows
 
-    def _row(self, row: _Row, width: int) -> "RenderableType":
+    def _row(self, row: _Row, width: int) -> "Text":
         from rich.text import Text
 
         marks = {"cached": "CACHED ", "failed": "ERROR ", "canceled": "CANCELED "}

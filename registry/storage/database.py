@@ -130,7 +130,7 @@ class Database:
             if self._log is None:
                 self._log = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_CLOEXEC)  # stays while a connection is open
             upto = self._commits
-            os.fsync(self._log)
+            os.fdatasync(self._log)
             self._synced = upto
 
     def _take(self) -> sqlite3.Connection:

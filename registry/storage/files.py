@@ -92,9 +92,11 @@ class Files:
                         yield Digest(shard.parent.name, entry.name), entry
 
     def _make_shard(self, shard: Path) -> None:
+        if not shard.parent.exists():  # the first of its algorithm
+            os.makedirs(shard.parent, mode=0o700, exist_ok=True)
+            sync_directory(shard.parent.parent)
         os.makedirs(shard, mode=0o700, exist_ok=True)
         sync_directory(shard.parent)
-        sync_directory(shard.parent.parent)
 
 
 def sync_directory(path: Path) -> None:

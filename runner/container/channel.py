@@ -18,7 +18,8 @@ _FAMILY: dict[str, type[RunnerError]] = {
     kind.__name__: kind for kind in (CommandNotFound, MissingPrivilege, NotExecutable, RunnerError, UnsafeRootfs)
 }
 _LIMIT = 1 << 16
-_MADE, _JOINED, _GO = b"M", b"J", b"G"  # what the parent says, in this order
+# What the parent says, in this order; "U" beside "M": devices are unguarded.
+_MADE, _UNGUARDED, _JOINED, _GO = b"M", b"U", b"J", b"G"
 
 
 class ChildSide:
@@ -42,9 +43,10 @@ class ChildSide:
         else:
             socket.send_fds(self._sock, [message], [console])
 
-    def wait_until_made(self) -> None:
-        """The control group is there, with its limits."""
+    def wait_until_made(self) -> bool:
+        """The control group is there, with its limits. Returns whether it guards devices."""
         self._wait_for(_MADE)
+        return _UNGUARDED not in self._heard
 
     def wait_until_joined(self) -> None:
         """The parent has moved us into the control group."""
@@ -58,7 +60,7 @@ class ChildSide:
 
     def _wait_for(self, word: bytes) -> None:
         while word not in self._heard:
-            said = self._sock.recv(1)
+            said = self._sock.recv(_LIMIT)
             if not said:
                 os._exit(1)  # nobody is there any more to want this container
             self._heard += said
@@ -97,8 +99,8 @@ class ParentSide:
         self.warnings: list[str] = []
         self.stubs: tuple[str, ...] = ()
 
-    def tell_made(self) -> None:
-        self._tell(_MADE)
+    def tell_made(self, *, guarded: bool) -> None:
+        self._tell(_MADE if guarded else _UNGUARDED + _MADE)
 
     def tell_joined(self) -> None:
         self._tell(_JOINED)

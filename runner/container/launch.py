@@ -24,7 +24,7 @@ from runner.container.finish import Plan, make_directory, run_program
 from runner.container.rootfs import Tree, handed_over, open_pty, open_sources, sysctl_path
 from runner.container.spec import ContainerSpec, Mount, Process
 from runner.errors import MissingPrivilege, NoSuchContainer, RunnerError
-from runner.kernel import calls, capabilities, namespaces
+from runner.kernel import calls, capabilities, devices, namespaces
 from runner.kernel.cgroups import Cgroup, Hierarchies
 from runner.kernel.seccomp import compile_default
 
@@ -117,6 +117,8 @@ def enter(container_pid: int, spec: ContainerSpec, process: Process, stdio: Stdi
     except ProcessLookupError:
         raise NoSuchContainer("the container is not running") from None
     try:
+        if _lost_mknod(container_pid, spec):
+            process = _without_mknod(process)
         plan = Plan(
             id=spec.id, process=process, filter=_filter(spec, process),
             streams=(stdio.stdin, stdio.stdout, stdio.stderr), terminal=None, die_with_parent=False,
@@ -126,7 +128,7 @@ def enter(container_pid: int, spec: ContainerSpec, process: Process, stdio: Stdi
             _next_process(pidfd, plan, channel)
 
         keep = (*plan.streams, pidfd)
-        return _fork(next_process, lambda: cgroup, keep, pid_namespace=pidfd, owns_cgroup=False)
+        return _fork(next_process, lambda: (cgroup, True), keep, pid_namespace=pidfd, owns_cgroup=False)
     finally:
         os.close(pidfd)
 
@@ -151,13 +153,16 @@ def cgroup_path(spec: ContainerSpec) -> str:
 
 def _fork(
     act: Callable[[ChildSide], None],
-    make_cgroup: Callable[[], Cgroup],
+    make_cgroup: Callable[[], tuple[Cgroup, bool]],
     keep: Sequence[int],
     *,
     pid_namespace: int | str | None,
     owns_cgroup: bool,
 ) -> Created:
-    """Fork the process; while it works, make the control group and move it there."""
+    """Fork the process; while it works, make the control group and move it there.
+
+    `make_cgroup` also tells whether the group guards devices.
+    """
     ours, theirs = pair()
     try:
         with _children_in(pid_namespace):
@@ -173,8 +178,8 @@ def _fork(
     channel = ParentSide(ours)
     created = Created(pid, os.pidfd_open(pid), None, Cgroup.none(), (), channel, owns_cgroup)
     try:
-        created.cgroup = make_cgroup()
-        channel.tell_made()
+        created.cgroup, guarded = make_cgroup()
+        channel.tell_made(guarded=guarded)
         # Moving a process takes the kernel some 10 ms when none has been moved lately; the child works meanwhile.
         created.cgroup.join(pid)
         channel.tell_joined()
@@ -199,17 +204,38 @@ def _end(pid: int, pidfd: int) -> None:
         os.waitpid(pid, 0)
 
 
-def _cgroup(spec: ContainerSpec) -> Cgroup:
+def _cgroup(spec: ContainerSpec) -> tuple[Cgroup, bool]:
     hierarchies = Hierarchies.mounted()
     cgroup = Cgroup.create(cgroup_path(spec), hierarchies)
-    if not cgroup.exists:
-        return cgroup
-    for setting in limits.settings(spec.resources, hierarchies.driver):
-        cgroup.apply(setting)
-    if "devices" in hierarchies.v1:
-        for setting in limits.device_settings((*DEVICE_RULES, *spec.devices), every_device=spec.all_devices):
+    if cgroup.exists:
+        for setting in limits.settings(spec.resources, hierarchies.driver):
             cgroup.apply(setting)
-    return cgroup
+    return cgroup, _guard_devices(spec, cgroup)
+
+
+def _guard_devices(spec: ContainerSpec, cgroup: Cgroup) -> bool:
+    """Deny all devices but the allowed ones; False when this machine offers no way to do it."""
+    allowed = (*DEVICE_RULES, *spec.devices)
+    if spec.all_devices:
+        return True
+    try:
+        if cgroup.directory("devices"):
+            wanted = limits.device_settings(allowed)
+            walled = cgroup.apply(wanted[0])
+            for setting in wanted[1:]:
+                cgroup.apply(setting)
+            return walled
+        if directory := cgroup.directory("unified"):
+            rules = [devices.DeviceRule(rule.type, rule.major, rule.minor, rule.access) for rule in allowed]
+            devices.attach(directory, rules)
+            return True
+        reason = "there is no device controller"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    cgroup.warnings.append(
+        f"device rules are not applied ({reason}): the container can't make or use device nodes instead"
+    )
+    return False
 
 
 def _filter(spec: ContainerSpec, process: Process) -> bytes:
@@ -221,6 +247,17 @@ def _filter(spec: ContainerSpec, process: Process) -> bytes:
         return compile_default(capabilities.parse(name) for name in process.capabilities)
     except ValueError as error:
         raise RunnerError(str(error), hint="run without it by --security-opt seccomp=unconfined") from None
+
+
+def _lost_mknod(pid: int, spec: ContainerSpec) -> bool:
+    """Did the first process start without the right to make devices, for want of a guard? Then later ones do too."""
+    bit = capabilities.mask(("MKNOD",))
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            bounding = next(int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
+    except (OSError, StopIteration):
+        return False
+    return bool(capabilities.mask(spec.process.capabilities) & bit) and not bounding & bit
 
 
 def _check(spec: ContainerSpec) -> None:
@@ -346,8 +383,12 @@ def _first_process(spec: ContainerSpec, plan: Plan, ns: _Joined, channel: ChildS
     channel.stage = "root filesystem"
     tree = Tree(spec.root)
     tree.attach_to_host_tree()
+    guarded = channel.wait_until_made()
+    if not guarded:
+        plan = replace(plan, process=_without_mknod(plan.process))
+        tree.forbid_devices(sources.values())
     channel.stage = "mounts"
-    tree.mount_all(spec.mounts, sources, lambda: _made_cgroup(spec, channel), own=bool(ns.new & calls.CLONE_NEWCGROUP))
+    tree.mount_all(spec.mounts, sources, Cgroup.named(cgroup_path(spec)), own=bool(ns.new & calls.CLONE_NEWCGROUP))
     console = None
     if _brings_own_dev(spec.mounts):
         channel.stage = "devices"
@@ -378,9 +419,9 @@ def _first_process(spec: ContainerSpec, plan: Plan, ns: _Joined, channel: ChildS
     run_program(plan, channel, console, tree.stubs)
 
 
-def _made_cgroup(spec: ContainerSpec, channel: ChildSide) -> Cgroup:
-    channel.wait_until_made()
-    return Cgroup.named(cgroup_path(spec))
+def _without_mknod(process: Process) -> Process:
+    keep = tuple(name for name in process.capabilities if capabilities.parse(name) != "CAP_MKNOD")
+    return replace(process, capabilities=keep)
 
 
 def _next_process(pidfd: int, plan: Plan, channel: ChildSide) -> None:

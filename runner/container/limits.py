@@ -14,10 +14,8 @@ def settings(resources: Resources, driver: str) -> list[Setting]:
     return _version_2(resources) if driver == "v2" else _version_1(resources)
 
 
-def device_settings(devices: tuple[Device, ...], *, every_device: bool) -> list[Setting]:
+def device_settings(devices: tuple[Device, ...]) -> list[Setting]:
     """Version 1: deny all, then allow each. (Version 2 has a program in place of files.)"""
-    if every_device:
-        return [Setting("devices", "devices.allow", "a", "access to all devices")]
     rules = [Setting("devices", "devices.deny", "a", "denial of devices")]
     rules += [
         Setting("devices", "devices.allow", device_rule(device), f"access to {device.path or 'devices'}")

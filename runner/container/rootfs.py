@@ -11,7 +11,7 @@ Not here: namespaces (launch.py), who the process is (finish.py).
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from runner.container.defaults import DEVICES
 from runner.container.spec import ContainerSpec, Device, Mount, RootFilesystem
@@ -94,14 +94,17 @@ class Tree:
         finally:
             os.close(place)
 
-    def mount_all(
-        self, wanted: Sequence[Mount], sources: Mapping[int, int], find_cgroup: Callable[[], Cgroup], *, own: bool
-    ) -> None:
+    def forbid_devices(self, sources: Iterable[int]) -> None:
+        """No node in the image or a volume may be used: for machines where control groups don't guard devices."""
+        for tree in (self.fd, *sources):
+            mounts.attributes(tree, set_=calls.MOUNT_ATTR_NODEV, recursive=True)
+
+    def mount_all(self, wanted: Sequence[Mount], sources: Mapping[int, int], cgroup: Cgroup, *, own: bool) -> None:
         """In the order given. `own`: we are in a control group namespace of our own."""
         for place, mount in enumerate(wanted):
             try:
                 if mount.type == "cgroup":
-                    self._mount_cgroup(mount, find_cgroup(), own=own)
+                    self._mount_cgroup(mount, cgroup, own=own)
                 else:
                     self._mount(mount, sources.get(place))
             except OSError as error:

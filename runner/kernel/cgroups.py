@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 _V2 = "unified"
 _TRIES = 10
@@ -45,13 +46,15 @@ class Hierarchies:
                     v1.setdefault(option, place)
         return cls(v1, v2)
 
-    @classmethod
-    def mounted(cls) -> "Hierarchies":
+    @staticmethod
+    @cache
+    def mounted() -> "Hierarchies":
+        """What this machine has; looked up once a process."""
         try:
             with open("/proc/self/mountinfo") as file:
-                return cls.parse(file.read())
+                return Hierarchies.parse(file.read())
         except OSError:
-            return cls({})
+            return Hierarchies({})
 
     @property
     def driver(self) -> str:

@@ -124,6 +124,17 @@ def bind(path: str, *, directory: int = calls.AT_FDCWD, recursive: bool = False,
     return calls.open_tree(directory, path, flags)
 
 
+def read_only(path: str) -> int:
+    """Open a file through a read-only mount of its own.
+
+    A program that was executed from /proc/self/fd/N of it can't be overwritten through its /proc/PID/exe, whoever gets
+    hold of that (CVE-2019-5736).
+    """
+    tree = bind(path)
+    attributes(tree, set_=calls.MOUNT_ATTR_RDONLY)
+    return tree
+
+
 def attach(tree: int, target: int) -> None:
     """Put the detached mount on the directory or file of the descriptor `target`."""
     calls.move_mount(tree, target)

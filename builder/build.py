@@ -1,0 +1,269 @@
+"""The builder's front: a request in, an image out.
+
+Gives:    Builder.build(request, listener) → BuildResult. Safe to use from several processes on one state root.
+Promises: a failed or interrupted build leaves no container, mount, network or half image; what its finished steps gave
+          stays in the cache.
+Not here: the command line and how progress looks (pybuild/cli).
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from builder.dockerfile import parse_dockerfile
+from builder.dockerfile.instructions import Advice, Dockerfile, DockerfileError, Position
+from builder.errors import BuilderError, BuildFailed
+from builder.excerpt import excerpt
+from builder.exporters import Exporter, Output
+from builder.exporters.assemble import assemble
+from builder.ops.context import Context
+from builder.ops.files import ContextFiles, TreeFiles
+from builder.ops.output import StepFailed
+from builder.ops.statcache import StatCache
+from builder.ops.workshop import Secret, Workshop, rfc3339
+from builder.plan.options import BaseImage, PlanOptions
+from builder.plan.planner import Plan, make_plan
+from builder.progress import Listener, Reporter
+from builder.solver.keys import image_key
+from builder.solver.results import Tree
+from builder.solver.scheduler import run_graph
+from builder.solver.solve import Solver, VertexFailed
+from registry.errors import ManifestUnknown, RegistryError
+from registry.model import Digest, Platform, Reference
+from registry.model.platform import native
+from registry.storage import ContentStore, StoredImage
+from registry.storage.images import find_image
+
+__all__ = ["BuildRequest", "BuildResult", "Builder", "Output", "Secret"]
+
+_WORKERS = max(4, os.cpu_count() or 1)  # a step that runs a command mostly waits for it
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What is asked for."""
+
+    context: str  # a directory, an archive, or "-" for standard input
+    tags: tuple[Reference, ...] = ()
+    dockerfile: str | None = None  # None: Dockerfile in the context; "-": standard input
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    contexts: Mapping[str, str] = field(default_factory=dict)  # name, directory or docker-image://…
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    agents: Mapping[str, str] = field(default_factory=dict)  # SSH agents: id, socket
+    allow: frozenset[str] = frozenset()
+    hosts: tuple[tuple[str, str], ...] = ()
+    network: str = "default"
+    platform: Platform = field(default_factory=native)
+    no_cache: bool = False
+    pull: bool = False
+    push: bool = False
+    outputs: tuple[Output, ...] = ()  # none: the local store
+    compression: str = "gzip"  # of new layers: gzip, zstd or uncompressed; with a level: zstd:9
+    epoch: int | None = None  # SOURCE_DATE_EPOCH
+    stdin: BinaryIO | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What came out. With outputs of files only, the image that it would be is not stored."""
+
+    image_id: Digest  # of the config, as docker's
+    digest: Digest  # of the manifest
+    size: int  # of the manifest
+    tags: tuple[Reference, ...] = ()
+    advice: tuple[Advice, ...] = ()
+
+
+class Builder:
+    """Builds on one state root. A context manager."""
+
+    def __init__(self, root: Path, store: ContentStore | None = None) -> None:
+        self._root = root
+        self._resources = ExitStack()
+        self._store = store or self._resources.enter_context(ContentStore.open(root))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    def build(self, request: BuildRequest, listener: Listener | None = None) -> BuildResult:
+        """Build, store and export.
+
+        Raises:
+            DockerfileError: the Dockerfile asks for what can't be.
+            BuildFailed: a step failed; the message shows where and why.
+            ContextError, NotYet, RegistryError, BuilderError: what else can go wrong.
+        """
+        return _Build(self._root, self._store, request, Reporter(listener)).run()
+
+
+class _Build:
+    """One build."""
+
+    def __init__(self, root: Path, store: ContentStore, request: BuildRequest, reporter: Reporter) -> None:
+        self._root = root
+        self._store = store
+        self._request = request
+        self._reporter = reporter
+        self._resources = ExitStack()
+        self._contexts: dict[str, ContextFiles] = {}
+        named = [name for output in request.outputs if output.keeps_image for name in output.names]
+        self._tags = tuple(dict.fromkeys((*request.tags, *(Reference.parse(name).tagged for name in named))))
+
+    def run(self) -> BuildResult:
+        request = self._request
+        if request.push and not self._tags:
+            raise BuilderError("nothing to push: the image has no name", hint="give it one with the registry in it")
+        with self._resources:
+            main = self._resources.enter_context(
+                Context.open(
+                    request.context,
+                    dockerfile=request.dockerfile,
+                    stdin=request.stdin,
+                    cache=self._stat_cache,
+                    temporary=self._temporary(),
+                )
+            )
+            self._contexts[""] = ContextFiles(main)
+            assert main.dockerfile is not None, "a main context has a Dockerfile"
+            text, name = main.dockerfile
+            plan = self._plan(parse_dockerfile(text, name))
+            with self._workshop() as shop:
+                solver = Solver(shop, self._reporter, self._context)
+                tree = self._solve(plan, solver, text.decode(errors="replace"))
+                return self._finish(plan, tree, solver)
+
+    @cached_property
+    def _stat_cache(self) -> StatCache:
+        return self._resources.enter_context(StatCache.open(self._root / "statcache.db"))
+
+    def _temporary(self) -> Path:
+        path = self._root / "tmp"
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def _context(self, name: str) -> ContextFiles:
+        """The build context, or the one that --build-context calls so; opened when a step asks for it."""
+        if name not in self._contexts:
+            context = Context.directory(self._request.contexts[name], cache=self._stat_cache)
+            self._contexts[name] = ContextFiles(self._resources.enter_context(context))
+        return self._contexts[name]
+
+    def _plan(self, dockerfile: Dockerfile) -> Plan:
+        request = self._request
+        options = PlanOptions(
+            target=request.target, build_args=request.build_args, labels=request.labels, platform=request.platform,
+            network=request.network, hosts=request.hosts, contexts=request.contexts, allow=request.allow,
+            no_cache=request.no_cache,
+        )  # fmt: skip
+        plan = make_plan(dockerfile, options, StoreBases(self._store, request, self._reporter))
+        for advice in plan.advice:
+            self._reporter.notice(f"{advice.rule}: {advice.message} ({advice.at.file}:{advice.at.line})")
+        return plan
+
+    def _workshop(self) -> Workshop:
+        request = self._request
+        return Workshop(
+            root=self._root,
+            store=self._store,
+            lease=self._resources.enter_context(self._store.lease()),
+            logs=self._root / "builds" / secrets.token_hex(6),
+            compression=request.compression,
+            epoch=request.epoch,
+            secrets=request.secrets,
+            agents=request.agents,
+        )
+
+    def _solve(self, plan: Plan, solver: Solver, dockerfile: str) -> Tree:
+        try:
+            results = run_graph(plan.result, solver.solve, workers=_WORKERS, cancellation=solver.shop.cancellation)
+        except VertexFailed as error:
+            raise explained(error, dockerfile) from error.reason
+        found = results[plan.result.digest]
+        assert isinstance(found, TreeFiles), "the result of a build is a file system"
+        return found.tree
+
+    def _finish(self, plan: Plan, tree: Tree, solver: Solver) -> BuildResult:
+        request = self._request
+        epoch = None if request.epoch is None else rfc3339(request.epoch)
+        image = assemble(plan, tree, solver.made, epoch=epoch, time_of=self._time_of)
+        exporter = Exporter(image, tree, solver.shop, self._tags, self._reporter)
+        exporter.export(request.outputs or (Output("image"),), push=request.push)
+        return BuildResult(image.config_digest, image.digest, len(image.manifest_content), self._tags, plan.advice)
+
+    def _time_of(self, config: bytes) -> str:
+        """When the image of this config was made first: so a build that is all cached gives that very image."""
+        key = image_key(config)
+        known = None if self._request.no_cache else self._store.cache_get(key)
+        if known is not None:
+            return known.decode()
+        now = rfc3339(time.time())
+        self._store.cache_put(key, now.encode())
+        return now
+
+
+@dataclass(frozen=True, slots=True)
+class StoreBases:
+    """Base images: from the store, and from their registry if they are not there or `--pull` asks for the newest."""
+
+    store: ContentStore
+    request: BuildRequest
+    reporter: Reporter
+
+    def resolve(self, name: str, at: Position) -> BaseImage:
+        try:
+            reference = Reference.parse(name).tagged
+        except RegistryError as error:
+            raise DockerfileError(f"FROM {name}: {error}", at=at, hint=error.hint) from None
+        if self.request.pull or (found := self._local(reference)) is None:
+            found = self._pulled(reference, at)
+        if len(found.manifest.layers) != len(found.config.rootfs.diff_ids):
+            raise BuilderError(f"image {reference} is broken: its config and manifest differ in layers", hint="pull it")
+        return BaseImage(str(reference), found.digest, found.manifest.layers, found.config)
+
+    def _local(self, reference: Reference) -> StoredImage | None:
+        try:
+            return find_image(self.store, reference, self.request.platform)
+        except ManifestUnknown:
+            return None
+
+    def _pulled(self, reference: Reference, at: Position) -> StoredImage:
+        from registry.client import pull
+
+        step = self.reporter.start(f"[internal] pull {reference}")
+        try:
+            pull(self.store, reference, platform=self.request.platform, progress=step)
+            found = find_image(self.store, reference, self.request.platform)
+        except RegistryError as error:
+            step.failed(str(error))
+            hint = error.hint or "check the name, or pull it by hand to see more"
+            raise BuilderError(f"{at.file}:{at.line}: can't get the image {reference}: {error}", hint=hint) from error
+        except BaseException:
+            step.canceled()
+            raise
+        step.done()
+        return found
+
+
+def explained(error: VertexFailed, dockerfile: str) -> BuildFailed:
+    """The failure as the user reads it: what, the Dockerfile's lines, the last output, where there is more."""
+    reason = error.reason
+    parts = [str(reason)]
+    if error.vertex.at is not None:
+        parts.append(excerpt(dockerfile, error.vertex.at))
+    if isinstance(reason, StepFailed) and reason.tail:
+        parts.append("last output:\n" + "\n".join(f"  {line}" for line in reason.tail))
+    return BuildFailed("\n".join(parts), hint=getattr(reason, "hint", None))

@@ -1,0 +1,54 @@
+"""COPY and ADD as a step: the inputs of its vertex opened, and handed to the copy engine."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from builder.ops.copy import CopyRequest, Fetched, Inline, Source, copy_into
+from builder.ops.files import ContextFiles, Files, WebFile
+from builder.ops.workshop import Workshop, closing
+from builder.plan.vertices import CopyOp, InlineFile
+from builder.progress import Step
+from builder.snapshots import Snapshot
+from runner.kernel.mounts import overlay_tree
+
+
+def copy_files(op: CopyOp, sources: Sequence[Files], snapshot: Snapshot, shop: Workshop, step: Step) -> int:
+    """Do the copy in the snapshot; says how new the newest of the copied files is (ns).
+
+    Raises:
+        ContextError: a source is not there. CopyError, LayerError, BuilderError: see copy_into.
+    """
+    with ExitStack() as opened:
+        inputs = [_opened(op, files, shop, step, opened) for files in sources]
+        request = CopyRequest(
+            tuple(
+                Inline(source.name, source.content.encode())
+                if isinstance(source, InlineFile)
+                else _at(inputs[source.input - 1], source.path)
+                for source in op.sources
+            ),
+            op.destination,
+            op.chown,
+            op.chmod,
+            op.excludes,
+        )
+        root = opened.enter_context(closing(overlay_tree(snapshot.lower, snapshot.upper, snapshot.work)))
+        return copy_into(root, request).newest_ns
+
+
+def _opened(op: CopyOp, files: Files, shop: Workshop, step: Step, opened: ExitStack) -> Source | Fetched:
+    """An input, ready to be copied from; it is told later which path."""
+    if isinstance(files, WebFile):
+        path = str(shop.store.path(files.content))
+        return Fetched(files.op.filename, path, files.modified * 1_000_000_000, op.unpack_remote)
+    if isinstance(files, ContextFiles):
+        root = opened.enter_context(files.root())
+        return Source(root, "/", files.context.rules, unpack=op.unpack)
+    root = opened.enter_context(shop.view(files.tree, step))
+    return Source(root, "/", keep_owner=op.keep_owner, unpack=op.unpack, where="the stage or image it comes from")
+
+
+def _at(source: Source | Fetched, path: str) -> Source | Fetched:
+    if isinstance(source, Fetched):
+        return source
+    return Source(source.root, path, source.ignore, source.keep_owner, source.unpack, source.where)

@@ -1,0 +1,46 @@
+"""WORKDIR: a directory, and what is missing above it, made as the user of the moment (reference §1.5)."""
+
+import os
+import posixpath
+
+from builder.errors import BuilderError
+from builder.ops.workshop import closing
+from builder.plan.vertices import MkdirOp
+from builder.snapshots import Snapshot
+from runner.container.users import resolve_user
+from runner.errors import RunnerError
+from runner.kernel.mounts import overlay_tree
+from runner.kernel.paths import open_in_root
+
+_MODE = 0o755
+
+
+def make_directory(op: MkdirOp, snapshot: Snapshot) -> int:
+    """Work on the snapshot; says 0: nothing went in that has a time."""
+    with closing(overlay_tree(snapshot.lower, snapshot.upper, snapshot.work)) as root:
+        try:
+            user = resolve_user(root, op.user)
+            _make(root, op.path, user.uid, user.gid)
+        except RunnerError as error:
+            raise BuilderError(f"WORKDIR {op.path}: {error}", hint=error.hint) from None
+        except OSError as error:
+            raise BuilderError(
+                f"can't make the directory {op.path}: {os.strerror(error.errno or 0)}",
+                hint="something in the image is in its way",
+            ) from None
+    return 0
+
+
+def _make(root: int, path: str, uid: int, gid: int) -> None:
+    try:
+        os.close(open_in_root(root, path, os.O_PATH | os.O_DIRECTORY))
+        return
+    except FileNotFoundError:
+        pass
+    above, name = posixpath.split(path)
+    _make(root, above, uid, gid)
+    with closing(open_in_root(root, above, os.O_PATH | os.O_DIRECTORY)) as parent:
+        os.mkdir(name, _MODE, dir_fd=parent)
+        with closing(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)) as made:
+            os.fchown(made, uid, gid)
+            os.fchmod(made, _MODE)  # whatever the umask of who builds

@@ -1,0 +1,194 @@
+"""What every step works with: the store, the snapshots, the user's wishes; and the way from a change to a layer."""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from uuid import uuid4
+
+from builder.progress import Step
+from builder.solver.results import MadeLayer, Tree
+from builder.solver.scheduler import Cancellation
+from registry.model import Descriptor, Digest, ImageConfig, Manifest, MediaType, RootFs
+from registry.model.platform import native
+from registry.storage import ContentStore, Lease
+
+if TYPE_CHECKING:
+    from builder.snapshots import Snapshot, Snapshots
+    from runner.container.client import Supervisor
+
+_COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE: what file systems stamp files with; behind time.time() by up to a tick
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value for `--mount=type=secret`: in a file or in the builder's environment, read when a step asks for it."""
+
+    id: str
+    file: Path | None = None
+    variable: str = ""
+
+
+@dataclass
+class Workshop:
+    """The surroundings of one build. Used by several threads at once."""
+
+    root: Path
+    store: ContentStore
+    lease: Lease
+    logs: Path
+    compression: str = "gzip"  # maybe with a level: zstd:9
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    epoch: int | None = None  # SOURCE_DATE_EPOCH in seconds, if the user gave one
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    agents: Mapping[str, str] = field(default_factory=dict)  # --ssh: id, path of the agent's socket
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._unpacking: dict[str, threading.Lock] = {}
+        self._supervisor: Supervisor | None = None
+        self._snapshots: Snapshots | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            if self._supervisor is not None:
+                self._supervisor.close()
+            if self._snapshots is not None:
+                self._snapshots.close()
+
+    @property
+    def snapshots(self) -> "Snapshots":
+        """Opened by the first step that must really be done, which also removes what killed builds have left."""
+        from builder.snapshots import Snapshots
+
+        with self._lock:
+            if self._snapshots is None:
+                self._snapshots = Snapshots(self.root)
+                self._snapshots.sweep()
+            return self._snapshots
+
+    @property
+    def supervisor(self) -> "Supervisor":
+        """The parent of this build's containers; it and they end with us."""
+        from runner.container.client import Supervisor
+
+        with self._lock:
+            if self._supervisor is None:
+                self._supervisor = Supervisor.private()
+            return self._supervisor
+
+    def unpacked(self, tree: Tree, step: Step | None = None) -> str | None:
+        """The name of the snapshot that holds `tree`, made from its layers if it is not there."""
+        if tree.chain is None or self.snapshots.exists(tree.chain):
+            return tree.chain
+        with self._lock:
+            lock = self._unpacking.setdefault(tree.chain, threading.Lock())
+        with lock:
+            from builder.layers import unpack_image
+
+            # Only the layers and their diff IDs matter for unpacking; the config blob is not looked at.
+            manifest = Manifest(MediaType.OCI_MANIFEST, Descriptor(MediaType.OCI_CONFIG, _NO_CONFIG, 0), tree.layers)
+            config = ImageConfig(native(), rootfs=RootFs(tree.diff_ids))
+            return unpack_image(self.store, self.snapshots, manifest, config, step)
+
+    @contextlib.contextmanager
+    def view(self, tree: Tree, step: Step | None = None) -> Iterator[int]:
+        """The file system of `tree`, read-only, as a descriptor; nothing is mounted anywhere."""
+        from runner.kernel.mounts import overlay_tree
+
+        lower = self.snapshots.view(self.unpacked(tree, step))
+        # overlayfs takes a single directory only with an upper one
+        fd = overlay_tree(lower if len(lower) > 1 else (*lower, *self.snapshots.view(None)))
+        with closing(fd):
+            yield fd
+
+    @contextlib.contextmanager
+    def scratch(self, parent: str | None = None) -> "Iterator[Snapshot]":
+        """A snapshot to write to that nobody will see again."""
+        key = f"build-{uuid4().hex}"
+        snapshot = self.snapshots.prepare(key, parent)
+        try:
+            yield snapshot
+        finally:
+            self.snapshots.remove(key)
+
+    def make_layer(self, parent: Tree, step: Step, change: "Callable[[Snapshot], int]") -> MadeLayer:
+        """Let `change` work on a copy-on-write child of `parent`, and keep what it did as a layer.
+
+        Args:
+            parent: the file system below.
+            step: told about unpacking.
+            change: does the work, leaves nothing mounted, and says how new its newest input is (ns; 0 if it has none).
+        """
+        from builder.layers import Compression, write_layer
+
+        algorithm, _, level = self.compression.partition(":")
+        packing = Compression.parse(algorithm, int(level) if level else None)
+        below = self.unpacked(parent, step)
+        key = f"build-{uuid4().hex}"
+        snapshot = self.snapshots.prepare(key, below)
+        try:
+            began = time.clock_gettime_ns(_COARSE_CLOCK)
+            newest = max(parent.newest_ns, change(snapshot))
+            self.cancellation.check()
+            clamp = self._clamp(began, newest)
+            written = write_layer(snapshot, self.store, packing, clamp=clamp, lease=self.lease)
+            created = self.now()
+            made = MadeLayer(written.descriptor, written.diff_id, max(newest, written.newest_ns), created)
+            self.snapshots.commit(key, parent.on_top(made).chain or "")
+        except BaseException:
+            self.snapshots.remove(key)
+            raise
+        return made
+
+    def _clamp(self, began: int, newest: int) -> tuple[int, int]:
+        """Which times become which (docs/adr/0003): what this very step made is as new as its newest input.
+
+        With SOURCE_DATE_EPOCH nothing is newer than that.
+        """
+        if self.epoch is not None:
+            return self.epoch * 1_000_000_000, self.epoch * 1_000_000_000
+        return began, min(newest, began)
+
+    def step_epoch(self, parent: Tree) -> int:
+        """Seconds since 1970 for SOURCE_DATE_EPOCH in a step on `parent`: what its files' times will be."""
+        return self.epoch if self.epoch is not None else parent.newest_ns // 1_000_000_000
+
+    def now(self) -> str:
+        """RFC 3339; the user's epoch if there is one."""
+        return rfc3339(time.time() if self.epoch is None else self.epoch)
+
+
+def rfc3339(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S") + (f".{moment.microsecond:06d}".rstrip("0").rstrip(".")) + "Z"
+
+
+def nanoseconds(moment: str | None) -> int:
+    """An RFC 3339 time as ns since 1970; 0 if it is none."""
+    try:
+        return int(datetime.fromisoformat(moment or "").timestamp()) * 1_000_000_000
+    except ValueError:
+        return 0
+
+
+@contextlib.contextmanager
+def closing(fd: int) -> Iterator[int]:
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+_NO_CONFIG = Digest.of(b"")

@@ -1,0 +1,155 @@
+"""One vertex: is its output known already, and if not, make it.
+
+Gives:    Solver.solve, for the scheduler.
+Promises: a step whose layer is in the cache mounts nothing and unpacks nothing.
+Not here: the order of vertices (scheduler.py), what a step does (ops/).
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from builder.errors import BuilderError
+from builder.ops.files import ContextFiles, Files, TreeFiles
+from builder.ops.workshop import Workshop, nanoseconds
+from builder.plan.vertices import ContextOp, CopyOp, HttpOp, ImageOp, MkdirOp, RunOp, ScratchOp, SourcePath, Vertex
+from builder.progress import Reporter, Step
+from builder.snapshots import Snapshot
+from builder.solver.keys import fast_key, slow_key
+from builder.solver.results import OLDEST_NS, MadeLayer, Tree
+from builder.solver.scheduler import Canceled
+from registry.errors import RegistryError
+from registry.model import Digest
+from runner.errors import RunnerError
+
+StepOp = CopyOp | RunOp | MkdirOp
+
+
+class VertexFailed(Exception):
+    """A step failed for a reason that the user can act on; whoever has the Dockerfile makes a message of it."""
+
+    def __init__(self, vertex: Vertex, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.vertex = vertex
+        self.reason = reason
+
+
+@dataclass
+class Solver:
+    """Solves the vertices of one build. `made` collects the layers by their vertices' digests."""
+
+    shop: Workshop
+    reporter: Reporter
+    open_context: Callable[[str], ContextFiles]
+    made: dict[Digest, MadeLayer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def solve(self, vertex: Vertex, inputs: Sequence[Files]) -> Files:
+        """For run_graph.
+
+        Raises:
+            VertexFailed: the operation failed. Canceled: the build ends.
+        """
+        if isinstance(vertex.op, ScratchOp):
+            return TreeFiles(Tree(newest_ns=self._floor()))
+        if isinstance(vertex.op, ContextOp):
+            return self.open_context(vertex.op.name)
+        self.shop.cancellation.check()
+        step = self.reporter.start(vertex.name)
+        try:
+            found, cached = self._solve(vertex, inputs, step)
+        except Canceled:
+            step.canceled()
+            raise
+        except (BuilderError, RegistryError, RunnerError, OSError) as error:
+            step.failed(str(error).partition("\n")[0])
+            raise VertexFailed(vertex, error) from error
+        except BaseException as error:
+            step.failed(type(error).__name__)
+            raise
+        step.done(cached=cached)
+        return found
+
+    def _solve(self, vertex: Vertex, inputs: Sequence[Files], step: Step) -> tuple[Files, bool]:
+        match vertex.op:
+            case ImageOp() as op:
+                newest = max(self._floor(), nanoseconds(op.created))
+                return TreeFiles(Tree(op.layers, op.diff_ids, newest)), True
+            case HttpOp() as op:
+                from builder.ops.web import fetch
+
+                return fetch(op, self.shop, step)
+            case CopyOp() | RunOp() | MkdirOp() as op:
+                return self._layer(vertex, op, inputs, step)
+            case _:
+                raise TypeError(f"no way to solve {type(vertex.op).__name__}")
+
+    def _layer(self, vertex: Vertex, op: StepOp, inputs: Sequence[Files], step: Step) -> tuple[Files, bool]:
+        """The step's layer: known by its definition, known by what it takes from its sources, or made."""
+        below, *sources = inputs
+        assert isinstance(below, TreeFiles), "a step stands on a file system"
+        parent, epoch = below.tree, self.shop.epoch
+        fast = fast_key(op, parent.chain, [source.name for source in sources], epoch)
+        slow: Digest | None = None
+        layer = self._known(fast, vertex)
+        cached = layer is not None
+        if layer is None and sources and not isinstance(op, MkdirOp):
+            slow = slow_key(op, parent.chain, self._contents(op, sources, step), epoch)
+            if (layer := self._known(slow, vertex)) is not None:
+                cached = True
+                self._keep(layer, fast)
+        if layer is None:
+            layer = self.shop.make_layer(parent, step, self._change(op, sources, parent, step))
+            self._keep(layer, fast, slow)
+        with self._lock:
+            self.made[vertex.digest] = layer
+        return TreeFiles(parent.on_top(layer)), cached
+
+    def _contents(self, op: CopyOp | RunOp, sources: Sequence[Files], step: Step) -> list[Digest]:
+        """What the step selects from each of its sources, in the order in which it names them."""
+        if isinstance(op, RunOp):
+            return [
+                sources[mount.input - 1].digest([mount.source or "/"], (), self.shop, step)
+                for mount in op.mounts
+                if mount.type == "bind" and mount.input is not None
+            ]
+        found: list[Digest] = []
+        for number, files in enumerate(sources, 1):
+            paths = [source.path for source in op.sources if isinstance(source, SourcePath) and source.input == number]
+            found.append(files.digest(paths, op.excludes, self.shop, step))
+        return found
+
+    def _change(self, op: StepOp, sources: Sequence[Files], parent: Tree, step: Step) -> Callable[[Snapshot], int]:
+        """What the step does to its snapshot. Imported here: a build that is all cached needs none of it."""
+        shop = self.shop
+        if isinstance(op, CopyOp):
+            from builder.ops.copying import copy_files
+
+            return lambda snapshot: copy_files(op, sources, snapshot, shop, step)
+        if isinstance(op, RunOp):
+            from builder.ops.run import run_command
+
+            epoch = shop.step_epoch(parent)
+            return lambda snapshot: run_command(op, sources, snapshot, shop, step, epoch=epoch)
+        from builder.ops.mkdir import make_directory
+
+        return lambda snapshot: make_directory(op, snapshot)
+
+    def _known(self, key: Digest | None, vertex: Vertex) -> MadeLayer | None:
+        """A layer of the cache, if its blob is still there."""
+        if key is None or vertex.no_cache:
+            return None
+        record = self.shop.store.cache_get(key)
+        layer = MadeLayer.parse(record) if record is not None else None
+        return layer if layer is not None and self.shop.store.has(layer.descriptor.digest) else None
+
+    def _keep(self, layer: MadeLayer, *keys: Digest | None) -> None:
+        for key in keys:
+            if key is not None:
+                self.shop.store.cache_put(key, layer.to_bytes(), [layer.descriptor.digest])
+
+    def _floor(self) -> int:
+        """The oldest time that files of a step get."""
+        return OLDEST_NS if self.shop.epoch is None else min(OLDEST_NS, self.shop.epoch * 1_000_000_000)

@@ -1,0 +1,270 @@
+"""`pybuild build`, which is also what `pybuild -t app:1 .` means: a command line in, a BuildRequest out."""
+
+import csv
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pybuild.errors import UsageError
+from registry.model import MediaType, Platform
+from registry.model.platform import native
+
+if TYPE_CHECKING:
+    from builder.build import BuildRequest, BuildResult, Secret
+    from builder.exporters import Output
+    from pybuild.cli.door import Globals
+
+_EPILOG = """\b
+Examples:
+  pybuild -t app:1 .                                   from ./Dockerfile
+  pybuild -t app:1 -f docker/Dockerfile.prod .
+  pybuild -t reg.example.com/team/app:1 --push .       build and publish
+  pybuild --target test --progress plain .             one stage, all output
+  pybuild -o out .                                     the files of the image into a directory
+  pybuild -o type=oci,dest=app.tar .                   an OCI layout in an archive
+  pybuild --secret id=token,src=token.txt .            for RUN --mount=type=secret,id=token
+  pybuild -t app:1 - < context.tar.gz"""
+
+
+@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("context", metavar="CONTEXT")
+@click.option("-t", "--tag", "tags", multiple=True, metavar="NAME[:TAG]", help="Name the image; may be given again.")
+@click.option("-f", "--file", metavar="PATH", help="The Dockerfile (default: Dockerfile in the context; - is stdin).")
+@click.option("--target", default="", metavar="STAGE", help="Build this stage, not the last one.")
+@click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="Set an ARG.")
+@click.option("--build-context", "contexts", multiple=True, metavar="NAME=PATH", help="One more context, or an image.")
+@click.option("--label", "labels", multiple=True, metavar="NAME[=VALUE]", help="Set a label of the image.")
+@click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]", help="Offer a secret to RUN.")
+@click.option("--ssh", "agents", multiple=True, metavar="ID[=SOCKET]", help="Offer an SSH agent to RUN.")
+@click.option("--allow", multiple=True, metavar="NAME", help="Allow network.host or security.insecure.")
+@click.option("--no-cache", is_flag=True, help="Do every step again.")
+@click.option("--pull", is_flag=True, help="Ask the registry for newer base images.")
+@click.option("--network", default="default", help="Network of RUN: default, none or host.")
+@click.option("--add-host", "hosts", multiple=True, metavar="NAME:ADDRESS", help="One more line in /etc/hosts of RUN.")
+@click.option("--platform", metavar="OS/ARCH", help="Only this machine's own is supported.")
+@click.option("-o", "--output", "outputs", multiple=True, metavar="type=TYPE,dest=PATH", help="Where the result goes.")
+@click.option("--push", is_flag=True, help="Push the image to the registries in its names.")
+@click.option("--load", is_flag=True, help="Keep the image in the local store; it is done anyway.")
+@click.option("--compression", metavar="KIND", help="Of new layers: gzip (default), zstd or uncompressed.")
+@click.option("--iidfile", type=click.Path(path_type=Path), help="Write the image's ID to this file.")
+@click.option("--metadata-file", type=click.Path(path_type=Path), help="Write digests and names to this file, as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress; print the image's ID only.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "tty", "quiet", "rawjson"]),
+    default="auto",
+    envvar="BUILDKIT_PROGRESS",
+    help="How progress is shown.",
+)
+@click.option(
+    "--attest", "--provenance", "--sbom", "attest", metavar="KIND", help="Attestations are not supported yet."
+)
+@click.pass_obj
+def build(settings: "Globals", /, **words: object) -> None:
+    """Build an image from a Dockerfile and a directory, an archive (-) or a lone Dockerfile (-)."""
+    from builder.build import Builder
+    from pybuild.cli.progress import progress_to
+
+    line = Line(**words)  # type: ignore[arg-type]  # click has made them so
+    request = line.request()
+    style = "quiet" if line.quiet else line.progress
+    with _sigterm_is_an_interrupt(), Builder(settings.root) as builder, progress_to(sys.stderr, style) as listener:
+        result = builder.build(request, listener)
+    if line.metadata_file is not None:
+        line.metadata_file.write_text(json.dumps(metadata(result), indent=2) + "\n", encoding="utf-8")
+    if request.outputs and not any(output.needs_image for output in request.outputs):
+        return  # files only: there is no image to name
+    if line.iidfile is not None:
+        line.iidfile.write_text(str(result.image_id), encoding="ascii")
+    if not any(output.dest == "-" for output in request.outputs):
+        click.echo(str(result.image_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The command line, as click reads it."""
+
+    context: str
+    tags: tuple[str, ...]
+    file: str | None
+    target: str
+    build_args: tuple[str, ...]
+    contexts: tuple[str, ...]
+    labels: tuple[str, ...]
+    secrets: tuple[str, ...]
+    agents: tuple[str, ...]
+    allow: tuple[str, ...]
+    no_cache: bool
+    pull: bool
+    network: str
+    hosts: tuple[str, ...]
+    platform: str | None
+    outputs: tuple[str, ...]
+    push: bool
+    load: bool
+    compression: str | None
+    iidfile: Path | None
+    metadata_file: Path | None
+    quiet: bool
+    progress: str
+    attest: str | None
+
+    def request(self) -> "BuildRequest":
+        """Raises UsageError, RegistryError, BuilderError: a word of it makes no sense."""
+        from builder.build import BuildRequest
+        from builder.errors import NotYet
+        from builder.exporters import Output
+        from registry.model import Reference
+
+        if self.attest not in {None, "false"}:
+            raise NotYet("--attest, --provenance and --sbom are not supported yet", hint="leave them out")
+        build_args = dict(_given(word) for word in self.build_args if _is_given(word))
+        tags = tuple(Reference.parse(tag).tagged for tag in self.tags)
+        if any(tag.digest for tag in tags):
+            raise UsageError("a name to build has no digest", hint="write NAME or NAME:TAG")
+        outputs = tuple(Output.parse(text) for text in self.outputs)
+        if self.push and not (tags or any(output.names for output in outputs)):
+            raise UsageError("--push needs a name", hint="add -t REGISTRY/NAME:TAG")
+        return BuildRequest(
+            context=self.context,
+            tags=tags,
+            dockerfile=self.file,
+            target=self.target,
+            build_args=build_args,
+            labels=dict(word.partition("=")[::2] for word in self.labels),
+            contexts=dict(_pair(word, "--build-context", "NAME=PATH") for word in self.contexts),
+            secrets={secret.id: secret for secret in map(parse_secret, self.secrets)},
+            agents=dict(map(_agent, self.agents)),
+            allow=frozenset(self.allow),
+            hosts=tuple(map(_host, self.hosts)),
+            network=_network(self.network),
+            platform=_platform(self.platform),
+            no_cache=self.no_cache,
+            pull=self.pull,
+            push=self.push,
+            outputs=outputs,
+            compression=_compression(self.compression, outputs),
+            epoch=_epoch(build_args),
+            stdin=sys.stdin.buffer,
+        )
+
+
+def parse_secret(text: str) -> "Secret":
+    """`id=token,src=FILE`, `id=token,env=NAME`; only an id means a variable of that name, or else a file."""
+    from builder.build import Secret
+
+    pairs = dict(word.partition("=")[::2] for word in next(csv.reader([text]), []))
+    kind, name = pairs.pop("type", ""), pairs.pop("id", "")
+    file = pairs.pop("src", "") or pairs.pop("source", "")
+    variable = pairs.pop("env", "")
+    if pairs or not name or kind not in {"", "file", "env"} or (file and variable):
+        raise UsageError(f"not a secret: {text!r}", hint="write --secret id=NAME,src=FILE or id=NAME,env=VARIABLE")
+    if kind == "env" and not variable:
+        file, variable = "", file or name
+    if not file and not variable:
+        file, variable = ("", name) if name in os.environ else (name, "")
+    return Secret(name, Path(file) if file else None, variable)
+
+
+def metadata(result: "BuildResult") -> dict[str, object]:
+    """The keys of BuildKit's --metadata-file."""
+    descriptor = {"mediaType": str(MediaType.OCI_MANIFEST), "digest": str(result.digest), "size": result.size}
+    found: dict[str, object] = {
+        "containerimage.config.digest": str(result.image_id),
+        "containerimage.descriptor": descriptor,
+        "containerimage.digest": str(result.digest),
+    }
+    if result.tags:
+        found["image.name"] = ",".join(f"{tag.domain}/{tag.path}:{tag.tag}" for tag in result.tags)
+    return found
+
+
+def _is_given(word: str) -> bool:
+    """`--build-arg NAME` without a value takes that of our environment, and is nothing if there is none."""
+    return "=" in word or word in os.environ
+
+
+def _given(word: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    return name, value if equals else os.environ[name]
+
+
+def _pair(word: str, option: str, form: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not (equals and name and value):
+        raise UsageError(f"{option} {word}: not of the form {form}")
+    return name, value
+
+
+def _agent(word: str) -> tuple[str, str]:
+    name, _, socket = word.partition("=")
+    socket = socket or os.environ.get("SSH_AUTH_SOCK", "")
+    if not socket:
+        raise UsageError(f"--ssh {name}: there is no SSH agent", hint="start one, or write --ssh ID=SOCKET")
+    return name, socket
+
+
+def _host(word: str) -> tuple[str, str]:
+    name, colon, address = word.partition(":" if "=" not in word else "=")
+    if not (colon and name and address):
+        raise UsageError(f"--add-host {word}: not of the form NAME:ADDRESS")
+    return name, address.strip("[]")
+
+
+def _network(name: str) -> str:
+    if name not in {"default", "bridge", "none", "host"}:
+        raise UsageError(f"--network {name}: no such network for a build", hint="use default, none or host")
+    return "default" if name == "bridge" else name
+
+
+def _platform(text: str | None) -> Platform:
+    if text is None:
+        return native()
+    wanted = Platform.parse(text).normal
+    if wanted != native().normal:
+        raise UsageError(
+            f"--platform {text}: this machine builds {native()} only", hint="use a machine of that platform"
+        )
+    return native()
+
+
+def _compression(given: str | None, outputs: "tuple[Output, ...]") -> str:
+    """The kind and maybe the level (`zstd:9`), from --compression or from an output's options."""
+    for output in outputs:
+        if given is None and (kind := output.options.get("compression")):
+            level = output.options.get("compression-level")
+            given = f"{kind}:{level}" if level else kind
+    return given or "gzip"
+
+
+def _epoch(build_args: Mapping[str, str]) -> int | None:
+    """SOURCE_DATE_EPOCH of the build arguments, else of our environment."""
+    text = build_args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        raise UsageError(f"SOURCE_DATE_EPOCH={text}: not a number of seconds since 1970")
+    return int(text)
+
+
+@contextmanager
+def _sigterm_is_an_interrupt() -> Iterator[None]:
+    """End in good order when asked to: running steps are stopped and waited for."""
+
+    def interrupt(number: int, frame: object) -> None:
+        del frame
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
