@@ -5,9 +5,11 @@ whatever happens.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,12 +192,28 @@ def read_secret(secret: Secret) -> bytes:
 
 @contextlib.contextmanager
 def memory_file(content: bytes, mode: int, uid: int = 0, gid: int = 0) -> Iterator[int]:
-    """A file that is in memory only and has no name, as a detached mount."""
-    file = os.open(_memory(), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    with closing(file):
+    """A file that is in memory only, as a detached mount. On Linux 6.15 and newer it has no name anywhere."""
+    with contextlib.ExitStack() as undo:
+        directory = undo.enter_context(closing(mounts.filesystem("tmpfs", ("mode=700",))))
+        try:
+            tree = undo.enter_context(_file_mount(directory, content, mode, (uid, gid)))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # Older kernels clone only what is mounted somewhere: a private directory in memory will do.
+            place = undo.enter_context(tempfile.TemporaryDirectory(prefix=".pybuild-", dir=_memory()))
+            named = undo.enter_context(closing(os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)))
+            tree = undo.enter_context(_file_mount(named, content, mode, (uid, gid)))
+        yield tree
+
+
+@contextlib.contextmanager
+def _file_mount(directory: int, content: bytes, mode: int, owner: tuple[int, int]) -> Iterator[int]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with closing(os.open("file", flags, 0o600, dir_fd=directory)) as file:
         with open(file, "wb", closefd=False) as stream:
             stream.write(content)
-        os.fchown(file, uid, gid)
+        os.fchown(file, *owner)
         os.fchmod(file, mode)
         with closing(mounts.bind("", directory=file)) as tree:
             yield tree
