@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import sqlite3
+import threading
 import time
 import uuid
 from collections import OrderedDict
@@ -21,7 +22,7 @@ from registry.storage.blobs import Blobs, check_digest
 from registry.storage.crash import crash_point
 from registry.storage.database import Database
 from registry.storage.failures import explained
-from registry.storage.files import write_all
+from registry.storage.files import start_writeback, write_all
 from registry.storage.repositories import insert_link, repo_id
 
 EXPIRES = 7 * 24 * 3600.0  # seconds after the last byte
@@ -84,30 +85,35 @@ class Upload:
         self._root = uploads.blobs.files.root
         self._fd = -1
         self._hasher: Hasher | None = None
+        self._flushing = size
+        # a request that is cancelled flushes while its thread may still append: not to a descriptor just closed
+        self._guard = threading.RLock()
 
     def append(self, chunk: bytes | bytearray | memoryview) -> int:
         """Take the next bytes; return the new size. Raises ChunkOutOfOrder if somebody else is writing, DiskFull."""
-        with explained(self._root):
+        with self._guard, explained(self._root):
             hasher = self._begin()
-            self.size += write_all(self._fd, chunk)
-        hasher.update(chunk)
-        crash_point("upload-written")
-        return self.size
+            try:
+                self.size += write_all(self._fd, chunk)
+            except OSError:  # disk full in the middle of a chunk: back to where the hash stands
+                os.ftruncate(self._fd, self.size)
+                os.lseek(self._fd, self.size, os.SEEK_SET)
+                raise
+            hasher.update(chunk)
+            self._flushing = start_writeback(self._fd, self._flushing, self.size)
+            crash_point("upload-written")
+            return self.size
 
     def flush(self) -> None:
         """Record the progress and let another request, maybe of another process, continue."""
-        if self._fd < 0:
-            return
-        if self._hasher is not None:
-            self._uploads.remember(self.id, self.size, self._hasher)
-            self._hasher = None
-        os.close(self._fd)
-        self._fd = -1
+        with self._guard:
+            if self._hasher is not None:
+                self._uploads.remember(self.id, self.size, self._hasher)
+            self._close()
 
     def finish(self, expected: Digest) -> Digest:
         """Make it a blob of its repository. Raises DigestInvalid (then the upload is gone), DiskFull (it is kept)."""
-        blobs = self._uploads.blobs
-        with explained(self._root):
+        with self._guard, explained(self._root):
             hasher = self._begin()
             if expected.algorithm != self.algorithm:
                 hasher = _hash_prefix(self._path, self.size, new_hasher(expected.algorithm))
@@ -116,7 +122,7 @@ class Upload:
                 self.cancel()
             check_digest(expected, digest)
             try:
-                blobs.publish(self._path, self._fd, digest, self.size, partial(self._keep, digest))
+                self._uploads.blobs.publish(self._path, self._fd, digest, self.size, partial(self._keep, digest))
             except FileNotFoundError:  # somebody cancelled it
                 raise unknown_upload(self.id) from None
             finally:
@@ -127,12 +133,13 @@ class Upload:
         return digest
 
     def cancel(self) -> None:
-        with self._uploads.database.write(durable=False) as transaction:
-            transaction.execute("DELETE FROM upload WHERE id = ?", (self.id,))
-            crash_point("upload-cancel-row")
-        self._close()
-        with explained(self._root), suppress(FileNotFoundError):
-            os.unlink(self._path)
+        with self._guard, explained(self._root):
+            with self._uploads.database.write(durable=False) as transaction:
+                transaction.execute("DELETE FROM upload WHERE id = ?", (self.id,))
+                crash_point("upload-cancel-row")
+            self._close()
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
 
     def _begin(self) -> Hasher:
         """Open and lock the file, and have the hash of what is in it."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -143,3 +144,16 @@ def test_cancelled_by_another_while_it_was_written_is_unknown_and_leaves_nothing
     with pytest.raises(UploadUnknown):
         upload.finish(HELLO)
     assert not store.has(HELLO)
+
+
+def test_may_be_flushed_while_a_thread_appends(store: ContentStore) -> None:
+    content = [bytes([number]) * 10_000 for number in range(100)]
+    upload = store.start_upload("app")
+    with ThreadPoolExecutor(1) as pool:
+        appending = pool.submit(lambda: [upload.append(chunk) for chunk in content])
+        while not appending.done():
+            upload.flush()
+        assert appending.result()[-1] == 1_000_000
+    whole = b"".join(content)
+    assert upload.finish(Digest.of(whole)) == Digest.of(whole)
+    assert store.read(Digest.of(whole)) == whole
