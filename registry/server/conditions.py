@@ -30,7 +30,7 @@ def tag_conditions(headers: Mapping[str, str]) -> tuple[Digest | None, bool]:
     if if_match is None:
         return None, if_none_match is not None
     match _digests(if_match):
-        case [digest]:
+        case [digest] if digest != "*":
             return Digest.parse(digest), if_none_match is not None
     raise UploadInvalid("If-Match of a PUT takes one digest", hint='write If-Match: "sha256:…", the ETag of a GET')
 

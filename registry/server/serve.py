@@ -67,7 +67,7 @@ def listen(address: str, idle: float) -> socket.socket:
 def split_address(address: str) -> tuple[str, int]:
     """`host:port`, `[v6]:port` or `:port` (every address). Raises ListenError."""
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ListenError(f"not an address: {address!r}", hint="write host:port, as in 127.0.0.1:5000")
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104  # asked for by ":port"
 
