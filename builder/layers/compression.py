@@ -196,12 +196,12 @@ def sniff(start: bytes) -> str:
 
 
 class _Counted(io.RawIOBase):
-    """Counts what is read; the first bytes may be put back."""
+    """Counts what is read of a stream. Bytes may be put back, and others be made to follow its end."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__()
         self._stream = stream
-        self._back = b""
+        self._back = self._more = b""
         self.count = 0
 
     def read(self, size: int = -1) -> bytes:
@@ -210,10 +210,16 @@ class _Counted(io.RawIOBase):
             return data
         data = self._stream.read(size)
         self.count += len(data)
+        if not data and self._more:
+            self._back, self._more = self._more, b""
+            return self.read(size)
         return data
 
     def put_back(self, data: bytes) -> None:
         self._back = data
+
+    def follow_by(self, data: bytes) -> None:
+        self._more = data
 
 
 def _chunks(start: bytes, source: _Counted) -> Iterator[bytes]:
@@ -243,11 +249,23 @@ def _plain(start: bytes, source: _Counted) -> Iterator[bytes]:
 
 
 def _zstd(start: bytes, source: _Counted) -> Iterator[bytes]:
-    unpacker = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+    """The reader takes a stream that was cut off for one that ended; so we let ours end with a frame that we know.
+
+    What it holds repeats, so it can't show up by itself when its frame is swallowed as the rest of a cut one.
+    """
+    seal = os.urandom(16) * 8
     source.put_back(start)
+    source.follow_by(zstandard.compress(seal))
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+    held = b""
     with unpacker.stream_reader(cast("BinaryIO", source), read_across_frames=True, closefd=False) as reader:
         while chunk := reader.read(_CHUNK):
-            yield chunk
+            held += chunk
+            if len(held) > len(seal):
+                yield held[: -len(seal)]
+                held = held[-len(seal) :]
+    if held != seal:
+        raise LayerError("the zstd data ends too early")
 
 
 def _members(make: Callable[[], _Stream], packing: str, start: bytes, source: _Counted) -> Iterator[bytes]:

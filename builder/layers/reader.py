@@ -14,7 +14,8 @@ from builder.layers.tarformat import BLOCK, Entry, Kind
 
 _LONGEST_NAME = 4096  # PATH_MAX
 _LONGEST_EXTENSION = 1 << 20  # a PAX header, capabilities and extended attributes included
-_HOLE = 64 * 1024  # so many zeros in a row are not written but skipped
+_PAGE = 4096  # so many zeros in a row, or more, are not written but skipped …
+_HOLE = 256 * 1024  # … and so many are looked at together
 _ZEROS = bytes(_HOLE)
 
 
@@ -48,6 +49,8 @@ class TarReader:
     def entries(self) -> Iterator[Entry]:
         """Raises LayerError when the archive is damaged, ends too early or breaks a limit."""
         defaults: dict[bytes, bytes] = {}
+        if not self._refill():
+            raise LayerError("the archive is empty; even one without entries has an end mark")
         for _ in range(self._limits.entries):
             entry = self._next(defaults)
             if entry is None:
@@ -60,16 +63,15 @@ class TarReader:
         """Write the current entry's content at the start of an empty file, long rows of zeros as holes."""
         size, done = self._left, 0
         while self._left:
-            piece = self._piece(min(self._left, _HOLE) if size >= _HOLE else self._left)
+            piece = self._piece(min(self._left, _HOLE))
             self._left -= len(piece)
-            if len(piece) == _HOLE and piece == _ZEROS:
-                done += _HOLE
+            done += len(piece)
+            if len(piece) >= _PAGE and piece[0] == 0 and bytes(piece) == _ZEROS[: len(piece)]:
                 os.lseek(file, done, os.SEEK_SET)
                 continue
-            done += len(piece)
             while piece:
                 piece = piece[os.write(file, piece) :]
-        if size >= _HOLE:
+        if size >= _PAGE:
             os.ftruncate(file, size)
 
     def _next(self, defaults: dict[bytes, bytes]) -> Entry | None:
