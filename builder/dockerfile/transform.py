@@ -87,7 +87,7 @@ class ToInstruction(Transformer[Token, Instruction]):
         for word in words:
             name, equals, value = word.partition("=")
             if not name:
-                raise _at(word, "an ARG without a name", hint="write ARG NAME=value")
+                raise _at(word, "ARG without a name", hint="write ARG NAME=value")
             pairs.append((name, value if equals else None))
         return Arg(self.line.at, self.source, tuple(pairs))
 
@@ -116,7 +116,7 @@ class ToInstruction(Transformer[Token, Instruction]):
                 hint = f"write {name} name=value; quote a value that has blanks"
                 raise _at(word, f"no = in {str(word)!r}", hint=hint)
             if not key:
-                raise _at(word, f"a {name} without a name", hint=f"write {name} name=value")
+                raise _at(word, f"{name} without a name", hint=f"write {name} name=value")
             pairs.append((key, value))
         return tuple(pairs), False
 

@@ -15,7 +15,6 @@ from builder.exporters.outputs import STDOUT, Output
 from builder.ops.workshop import Workshop
 from builder.progress import Reporter, Step
 from builder.solver.results import Tree
-from registry.layouts import UNNAMED, write_docker_archive, write_oci_layout
 from registry.model import Reference
 
 
@@ -51,7 +50,11 @@ class Exporter:
         names: dict[str, list[str]] = {}
         for tag in tags:
             names.setdefault(tag.repository, []).append(tag.tagged.tag or "latest")
-        for repository, its_tags in (names or {UNNAMED: []}).items():
+        if not names:
+            from registry.layouts import UNNAMED
+
+            names[UNNAMED] = []
+        for repository, its_tags in names.items():
             store.put_manifest(repository, image.manifest_content, image.manifest.media_type, tags=its_tags, adopt=True)
 
     def _export(self, output: Output) -> None:
@@ -85,6 +88,8 @@ class Exporter:
     @contextmanager
     def _in_store(self) -> Iterator[None]:
         """An archive is written from the store: the image is there meanwhile, and stays only if it was asked for."""
+        from registry.layouts import UNNAMED
+
         store, digest = self.shop.store, self.image.digest
         if store.find_manifests("manifest", str(digest)):
             yield
@@ -96,6 +101,8 @@ class Exporter:
             store.delete_manifest(UNNAMED, digest)
 
     def _archive(self, output: Output) -> None:
+        from registry.layouts import write_docker_archive, write_oci_layout
+
         store, digest = self.shop.store, self.image.digest
         names: list[Reference | None] = [Reference.parse(name).tagged for name in output.names]
         images = [(name, digest) for name in names or self.tags or [None]]

@@ -215,8 +215,9 @@ def _file_mount(directory: int, content: bytes, mode: int, owner: tuple[int, int
             stream.write(content)
         os.fchown(file, *owner)
         os.fchmod(file, mode)
-        with closing(mounts.bind("", directory=file)) as tree:
-            yield tree
+    # Not through the descriptor above: what is open for writing can't be executed, and scripts are.
+    with closing(mounts.bind("file", directory=directory)) as tree:
+        yield tree
 
 
 def _memory() -> str:

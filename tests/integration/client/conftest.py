@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -92,6 +93,34 @@ def distribution(netns: None) -> Iterator[Callable[[str], str]]:
         process.kill()
         process.wait(20)
     shutil.rmtree(directory)
+
+
+@pytest.fixture
+def ours(netns: None, ram_path: Path) -> Iterator[Callable[[], str]]:
+    """Our own registry, as the program that users start."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def run() -> str:
+        domain = f"127.0.0.1:{5200 + len(running)}"
+        command = [sys.executable, "-m", "pybuild.cli.main", "--root", str(ram_path / f"served-{len(running)}")]
+        running.append(
+            subprocess.Popen([*command, "registry", "serve", "--quiet", "--addr", domain], stderr=subprocess.DEVNULL)
+        )
+        _wait_for(f"http://{domain}/v2/")
+        return domain
+
+    yield run
+    for process in running:
+        process.kill()
+        process.wait(20)
+
+
+@pytest.fixture(params=["ours", "distribution"])
+def registry_domain(request: pytest.FixtureRequest) -> str:
+    """Each of the two registries in turn."""
+    domain = request.getfixturevalue(request.param)()
+    assert isinstance(domain, str)
+    return domain
 
 
 def _wait_for(url: str) -> None:

@@ -8,28 +8,12 @@ import pytest
 
 from registry.client import ClientSettings, Credentials, push
 from registry.errors import Denied, ManifestUnknown, TransferError
-from registry.model import Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform, Reference, RootFs
+from registry.model import Descriptor, Digest, Index, Manifest, MediaType, Reference
 from registry.storage import ContentStore
 from tests.integration.client.fake import FakeRegistry, Reply, Seen, json_reply
+from tests.integration.client.images import store_image
 
 BIG = bytes(range(256)) * 12288  # 3 MiB
-
-
-def store_image(
-    store: ContentStore, name: str, layers: list[bytes], architecture: str = "amd64", *, tagged: bool = True
-) -> Manifest:
-    reference = Reference.parse(name)
-    config = ImageConfig(
-        Platform("linux", architecture), rootfs=RootFs(tuple(Digest.of(layer) for layer in layers))
-    ).to_bytes()
-    manifest = Manifest(
-        MediaType.OCI_MANIFEST,
-        Descriptor(MediaType.OCI_CONFIG, store.put(config), len(config)),
-        tuple(Descriptor(MediaType.OCI_LAYER, store.put(layer), len(layer)) for layer in layers),
-    )
-    tags = [reference.tag or "latest"] if tagged else []
-    store.put_manifest(reference.repository, manifest.to_bytes(), manifest.media_type, tags=tags, adopt=True)
-    return manifest
 
 
 class Taking:

@@ -59,7 +59,7 @@ class TestVariables:
         assert one(Arg, "ARG A B=1 C= D='x y'").pairs == (("A", None), ("B", "1"), ("C", ""), ("D", "'x y'"))
 
     def test_env_keeps_quotes_and_escapes_for_expansion(self) -> None:
-        assert one(Env, 'ENV a="b c" d=e\\ f g=\'h i\'').pairs == (("a", '"b c"'), ("d", "e\\ f"), ("g", "'h i'"))
+        assert one(Env, "ENV a=\"b c\" d=e\\ f g='h i'").pairs == (("a", '"b c"'), ("d", "e\\ f"), ("g", "'h i'"))
 
     def test_legacy_form_takes_the_rest_of_the_line(self) -> None:
         found = one(Env, "ENV  key   several words = here")
@@ -88,7 +88,7 @@ class TestCommandForms:
 
     @pytest.mark.parametrize(
         "text",
-        ["['a', 'b']", '["a"] # comment', '["a",]', '["a\\x"]', '["a"', '[ -f x ] && y', '"a"'],
+        ["['a', 'b']", '["a"] # comment', '["a",]', '["a\\x"]', '["a"', "[ -f x ] && y", '"a"'],
     )
     def test_all_else_is_shell_form(self, text: str) -> None:
         assert one(Entrypoint, f"ENTRYPOINT {text}").command == Command(shell_form=text)
@@ -112,7 +112,7 @@ class TestRunFlags:
         ("text", "mount"),
         [
             ("target=/x", MountFlag(target="/x")),
-            ("type=bind,from=stage,src=/a,dst=/b,rw", MountFlag(from_="stage", source="/a", target="/b", read_only=False)),
+            ("type=bind,from=s,src=/a,dst=/b,rw", MountFlag(from_="s", source="/a", target="/b", read_only=False)),
             ("type=bind,source=a,destination=b,readonly=false", MountFlag(source="a", target="b", read_only=False)),
             ("TYPE=Cache,TARGET=/c,id=i,sharing=Locked,mode=0700,uid=1,gid=2,ro",
              MountFlag("cache", "/c", id="i", sharing="locked", mode="0700", uid="1", gid="2", read_only=True)),
@@ -127,7 +127,7 @@ class TestRunFlags:
         assert one(Run, f"RUN --mount={text} make").mounts == (mount,)
 
     def test_quotes_protect_blanks(self) -> None:
-        assert one(Run, 'RUN --mount=target="/a b" --mount=\'target=/c d\' x').mounts == (
+        assert one(Run, "RUN --mount=target=\"/a b\" --mount='target=/c d' x").mounts == (
             MountFlag(target="/a b"),
             MountFlag(target="/c d"),
         )
