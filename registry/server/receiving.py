@@ -36,8 +36,13 @@ class Receiver:
                 pending.append(piece)
                 size += len(piece)
                 if size >= BATCH or resumed:
-                    batch, pending, size, resumed = b"".join(pending), [], 0, False
-                    await in_thread(upload.append, batch)
+                    batch, pending, size, resumed = pending, [], 0, False
+                    await in_thread(_append_all, upload, batch)
         finally:
             if pending:
-                await in_thread(upload.append, b"".join(pending))
+                await in_thread(_append_all, upload, pending)
+
+
+def _append_all(upload: Upload, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        upload.append(piece)

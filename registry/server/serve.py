@@ -29,7 +29,7 @@ from registry.storage import ContentStore
 
 log = logging.getLogger(__name__)
 _BACKLOG = 1024
-_BUFFER = 1024 * 1024  # bytes of a body read ahead; twice this stops the client by flow control
+_BUFFER = 256 * 1024  # bytes of a body read ahead; twice this stops the client by flow control
 _THREADS = 16  # hashing and fsync of uploads
 _LAST_SECONDS = 1.0  # for requests that were cut off at the end of grace to put down their progress
 _MAX_FIELD = 64 * 1024  # bytes of a header field: podman asks for a thousand ranges in one

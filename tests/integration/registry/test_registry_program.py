@@ -92,6 +92,19 @@ class TestStart:
         assert "no accounts" in found.stderr
         assert "--insecure-open" in found.stderr
 
+    def test_on_such_an_address_warns_once_it_has_the_word(self, root: Path) -> None:
+        """In a network namespace of its own, where nobody can reach it."""
+        process = subprocess.Popen(
+            ["unshare", "--net", *command(root, "serve", "--addr", "0.0.0.0:0", "--insecure-open")],
+            stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
+        )  # fmt: skip
+        assert process.stderr is not None
+        warning, serving = process.stderr.readline(), process.stderr.readline()
+        process.terminate()
+        process.communicate(timeout=20)
+        assert "WARNING no accounts" in warning
+        assert "on http://0.0.0.0:" in serving
+
     def test_on_a_taken_port_says_so(self, root: Path, serve_program: Serve) -> None:
         found = run(root, "serve", "--addr", f"127.0.0.1:{serve_program().port}")
         assert found.returncode == 1
