@@ -47,7 +47,7 @@ class Collector:
 
     def run(self, grace: float, untagged: float | None) -> Collected:
         now = time.time()
-        with self.database.write() as transaction:
+        with self.database.write(durable=False) as transaction:
             leases.drop_dead(transaction)
         manifests = self._drop_untagged(now - untagged, now) if untagged is not None else 0
         self._drop_links(now)
@@ -132,7 +132,7 @@ class Collector:
         return count, size
 
     def _drop_empty_repositories(self) -> None:
-        with self.database.write() as transaction:
+        with self.database.write(durable=False) as transaction:
             transaction.execute(
                 "DELETE FROM repo WHERE NOT EXISTS (SELECT 1 FROM manifest WHERE repo_id = repo.id) "
                 "AND NOT EXISTS (SELECT 1 FROM repo_blob WHERE repo_id = repo.id) "

@@ -2,7 +2,8 @@
 
 Promises: `write` is one transaction, on disk when it returns; `read` sees one consistent state.
 A connection serves one thread at a time and is handed from thread to thread through a pool, so that a server's many
-threads need few of them. After fork() the child opens its own: SQLite forbids carrying one across.
+threads need few of them. A child that was forked while connections were open is refused: SQLite there believes to hold
+the parent's locks, and would write to a log that the parent's end deletes.
 
 The log (WAL) is synced here and not by SQLite (whose synchronous=FULL would do the same inside COMMIT, while all other
 writers of all processes wait): after COMMIT, with no lock held, one fsync for all commits that came before it.
@@ -22,6 +23,9 @@ from registry.storage import schema
 from registry.storage.failures import explained, from_sqlite_error
 
 BUSY_SECONDS = 30
+_connected: set[int] = set()  # id() of each open connection of this process
+_forked_with: list[int] = []  # those that were open in our parent when it forked us
+os.register_at_fork(after_in_child=lambda: _forked_with.extend(_connected))
 Row = tuple[Any, ...]
 
 
@@ -29,18 +33,13 @@ class Database:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._path = root / "meta.db"
-        self._inherited: list[deque[sqlite3.Connection]] = []  # kept from being closed: they belong to our parent
-        self._closed = False
-        self._start_afresh()
-
-    def _start_afresh(self) -> None:
-        self._pid = os.getpid()
         self._idle: deque[sqlite3.Connection] = deque()
         self._writer = threading.Lock()
         self._syncer = threading.Lock()
-        self._commits = 0  # ours, since the start of this process
+        self._commits = 0  # through this object
         self._synced = 0  # of these, surely on disk
         self._log: int | None = None
+        self._closed = False
 
     @classmethod
     def open(cls, root: Path) -> "Database":
@@ -77,6 +76,7 @@ class Database:
         Args:
             durable: wait for the disk; False where a power cut may undo it (a crash of this process never does).
         """
+        _refuse_forked()  # before the lock, which a thread of our parent may have held
         with explained(self._root):
             with self._writer:
                 connection = self._take()
@@ -102,9 +102,7 @@ class Database:
 
     def row(self, statement: str, values: tuple[Any, ...] = ()) -> Row | None:
         """The first row, or None."""
-        connection = (
-            self._take()
-        )  # not through `read`: this is every request's path, and half of its time would be that
+        connection = self._take()  # not by `read`, which would take half of the time, and this is in every request
         try:
             found: Row | None = connection.execute(statement, values).fetchone()
             return found
@@ -115,12 +113,14 @@ class Database:
 
     def close(self) -> None:
         self._closed = True
-        if self._pid == os.getpid():
-            while self._idle:
-                self._idle.pop().close()
-        if self._log is not None:
-            os.close(self._log)
-            self._log = None
+        if _forked_with:
+            return
+        while self._idle:
+            _disconnect(self._idle.pop())
+        with self._syncer:
+            if self._log is not None:
+                os.close(self._log)
+                self._log = None
 
     def _sync_log(self, commit: int) -> None:
         """Return when our commit of that number is on disk. Who waits here for the lock may find it done by another."""
@@ -134,9 +134,7 @@ class Database:
             self._synced = upto
 
     def _take(self) -> sqlite3.Connection:
-        if self._pid != os.getpid():
-            self._inherited.append(self._idle)
-            self._start_afresh()
+        _refuse_forked()
         try:
             return self._idle.pop()
         except IndexError:
@@ -144,7 +142,7 @@ class Database:
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         if self._closed:
-            connection.close()
+            _disconnect(connection)
         else:
             self._idle.append(connection)
 
@@ -164,4 +162,18 @@ class Database:
             except BaseException:
                 connection.close()
                 raise
+        _connected.add(id(connection))
         return connection
+
+
+def _disconnect(connection: sqlite3.Connection) -> None:
+    _connected.discard(id(connection))
+    connection.close()
+
+
+def _refuse_forked() -> None:
+    if _forked_with:
+        raise StoreError(
+            "this process was forked while the content store was open",
+            hint="fork before it is opened, or exec a program",
+        )

@@ -268,8 +268,11 @@ def _set_up(root: Path) -> Iterator[None]:
         crash_point("open-directories")
         yield
         crash_point("open-database")
-        draft = root / f"VERSION.{os.getpid()}"
-        draft.write_text(f"{LAYOUT}\n", encoding="utf-8")
+        draft = root / "VERSION.new"
+        with open(draft, "w", encoding="utf-8") as file:
+            file.write(f"{LAYOUT}\n")
+            file.flush()
+            os.fsync(file.fileno())
         crash_point("open-draft")
         os.replace(draft, root / "VERSION")
         os.fsync(directory)
