@@ -5,13 +5,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
+from builder.errors import LayerError
 from builder.progress import Step
 from builder.solver.results import MadeLayer, Tree
 from builder.solver.scheduler import Cancellation
@@ -20,9 +21,11 @@ from registry.model.platform import native
 from registry.storage import ContentStore, Lease
 
 if TYPE_CHECKING:
+    from builder.layers import Compression
     from builder.snapshots import Snapshot, Snapshots
     from runner.container.client import Supervisor
 
+_SUFFIXES = {"gzip": "+gzip", "zstd": "+zstd", "uncompressed": ".tar"}  # of media types
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE: what file systems stamp files with; behind time.time() by up to a tick
 
 
@@ -131,10 +134,8 @@ class Workshop:
             step: told about unpacking.
             change: does the work, leaves nothing mounted, and says how new its newest input is (ns; 0 if it has none).
         """
-        from builder.layers import Compression, write_layer
+        from builder.layers import write_layer
 
-        algorithm, _, level = self.compression.partition(":")
-        packing = Compression.parse(algorithm, int(level) if level else None)
         below = self.unpacked(parent, step)
         key = f"build-{uuid4().hex}"
         snapshot = self.snapshots.prepare(key, below)
@@ -143,7 +144,7 @@ class Workshop:
             newest = max(parent.newest_ns, change(snapshot))
             self.cancellation.check()
             clamp = self._clamp(began, newest)
-            written = write_layer(snapshot, self.store, packing, clamp=clamp, lease=self.lease)
+            written = write_layer(snapshot, self.store, self._packing(), clamp=clamp, lease=self.lease)
             created = self.now()
             made = MadeLayer(written.descriptor, written.diff_id, max(newest, written.newest_ns), created)
             self.snapshots.commit(key, parent.on_top(made).chain or "")
@@ -151,6 +152,40 @@ class Workshop:
             self.snapshots.remove(key)
             raise
         return made
+
+    def packed(self, layer: MadeLayer) -> MadeLayer:
+        """A layer of the cache as this build wants it: packed again if it was packed in another way."""
+        algorithm = self.compression.partition(":")[0]
+        if layer.descriptor.media_type.endswith(_SUFFIXES.get(algorithm, "")):
+            return layer
+        key = Digest.of(f"repack {algorithm} {layer.diff_id}".encode())
+        known = MadeLayer.parse(self.store.cache_get(key) or b"")
+        if known is None or not self.store.has(known.descriptor.digest):
+            known = replace(layer, descriptor=self._repacked(layer))
+            self.store.cache_put(key, known.to_bytes(), [known.descriptor.digest])
+        return replace(layer, descriptor=known.descriptor)
+
+    def _repacked(self, layer: MadeLayer) -> Descriptor:
+        from builder.layers.compression import Limits, Packer, unpacked
+
+        packing = self._packing()
+        with (
+            self.store.open_blob(layer.descriptor.digest) as packed,
+            self.store.ingest(lease=self.lease) as blob,
+            Packer(packing, blob.write) as packer,
+        ):
+            for piece in unpacked(packed, Limits()):
+                packer.write(piece)
+            if packer.finish() != layer.diff_id:
+                raise LayerError(f"layer {layer.descriptor.digest} is damaged", hint="build with --no-cache")
+            digest = blob.commit()
+            return Descriptor(packing.media_type, digest, blob.size)
+
+    def _packing(self) -> "Compression":
+        from builder.layers import Compression
+
+        algorithm, _, level = self.compression.partition(":")
+        return Compression.parse(algorithm, int(level) if level.isdigit() else None)
 
     def _clamp(self, began: int, newest: int) -> tuple[int, int]:
         """Which times become which (docs/adr/0003): what this very step made is as new as its newest input.

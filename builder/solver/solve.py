@@ -100,7 +100,9 @@ class Solver:
             if (layer := self._known(slow, vertex)) is not None:
                 cached = True
                 self._keep(layer, fast)
-        if layer is None:
+        if layer is not None:
+            layer = self.shop.packed(layer)
+        else:
             layer = self.shop.make_layer(parent, step, self._change(op, sources, parent, step))
             self._keep(layer, fast, slow)
         with self._lock:
