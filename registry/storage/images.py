@@ -1,9 +1,10 @@
 """Images by the names and IDs that people type."""
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 
-from registry.errors import ManifestInvalid, ManifestUnknown
+from registry.errors import ManifestInvalid, ManifestUnknown, RegistryError
 from registry.model import Digest, ImageConfig, Index, Manifest, Platform, Reference, parse_manifest
 from registry.model.platform import best_match, native, preference
 from registry.storage.store import ContentStore
@@ -35,8 +36,9 @@ def find_by_id(store: ContentStore, prefix: str) -> StoredImage:
     found = store.find_manifests("config", f"sha256:{encoded}") or store.find_manifests("manifest", f"sha256:{encoded}")
     images: dict[Digest, StoredImage] = {}
     for repository, digest in found:
-        image = _resolve(store, Reference.parse(repository).with_digest(digest), digest, None)
-        images.setdefault(image.config_digest, image)
+        with suppress(RegistryError):  # a chart or a signature, which is no image, or one whose content is lost
+            image = _resolve(store, Reference.parse(repository).with_digest(digest), digest, None)
+            images.setdefault(image.config_digest, image)
     if not images:
         raise ManifestUnknown(f"no image with the ID {prefix[:80]}", hint="`pybuild images` lists what is here")
     if len(images) > 1:
@@ -63,7 +65,7 @@ def _resolve(
         image = _resolve(store, reference, _choose(store, reference, parsed, platform), platform, depth - 1)
         return replace(image, index_digest=digest)
     config = ImageConfig.parse(store.read(parsed.config.digest))
-    if platform is not None and preference(platform, config.platform) is None:
+    if platform is not None and config.platform.os and preference(platform, config.platform) is None:
         raise ManifestUnknown(
             f"{reference} is an image for {config.platform}, not for {platform}", hint="pull it for that platform"
         )

@@ -3,7 +3,7 @@
 import pytest
 
 from registry.errors import ManifestUnknown
-from registry.model import Digest, Index, Manifest, MediaType, Platform, Reference, parse_manifest
+from registry.model import Descriptor, Digest, Index, Manifest, MediaType, Platform, Reference, parse_manifest
 from registry.storage import ContentStore
 from registry.storage.images import find_by_id, find_image, image_size
 from tests.unit.storage.conftest import Images
@@ -94,6 +94,18 @@ class TestById:
         images.put("app", "x", "1")
         images.put("other", "x", "1")
         assert find_by_id(store, find_image(store, ref("app:1"), AMD).config_digest.short).config.author == "x"
+
+    def test_artifacts_are_no_images_and_hide_none(self, store: ContentStore, images: Images) -> None:
+        images.put("app", "x", "1")
+        wanted = find_image(store, ref("app:1"), AMD).config_digest
+        charts = (b'{"os": %d}' % number for number in range(1000))
+        chart = next(text for text in charts if Digest.of(text).encoded[0] == wanted.encoded[0])
+        config = Descriptor("application/chart", store.put(chart), len(chart))
+        content = Manifest(MediaType.OCI_MANIFEST, config, ()).to_bytes()
+        store.put_manifest("charts", content, MediaType.OCI_MANIFEST, tags=["1"], adopt=True)
+        assert find_by_id(store, wanted.encoded[0]).config_digest == wanted
+        with pytest.raises(ManifestUnknown):
+            find_by_id(store, config.digest.encoded)
 
     def test_too_few_digits_are_ambiguous(self, store: ContentStore, images: Images) -> None:
         for number in range(17):
