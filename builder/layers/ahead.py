@@ -4,10 +4,12 @@ import hashlib
 import queue
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from registry.model.digest import Digest
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _AHEAD = 8  # chunks that may wait
 _POLL = 0.1  # seconds between looks at whether the reader has given up
@@ -17,6 +19,8 @@ class Ahead:
     """Chunks of an iterator that runs in a thread of its own; `digest()` covers all of them."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
         self._chunks = chunks
         self._hash = hashlib.sha256()
         self._waiting: queue.Queue[tuple[bytes, Future[None]] | BaseException | None] = queue.Queue(_AHEAD)

@@ -4,24 +4,23 @@ Blocks of fixed size become gzip members or zstd frames of their own, in order. 
 stream, and every client reads it so (estargz and zstd:chunked layers are made in the same way).
 """
 
-import bz2
 import hashlib
 import io
-import lzma
 import os
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol, Self, cast
-
-import zstandard
-from isal import igzip_lib, isal_zlib
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, cast
 
 from builder.errors import LayerError
 from registry.model.digest import Digest
 from registry.model.media_types import MediaType
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+# Packers are imported where they are used: each costs some milliseconds, and most commands need none.
 
 _BLOCK = {"gzip": 1 << 20, "zstd": 4 << 20, "uncompressed": 1 << 20}
 _CHUNK = 256 * 1024
@@ -35,8 +34,6 @@ _ISAL_LEVELS = 3  # above these zlib packs tighter, at a tenth of the speed
 _GZIP_WBITS = 31
 _WINDOW = 1 << 27  # zstd's own limit for decompression without --long
 _XZ_MEMORY = 256 << 20
-_ISAL_ERROR = cast("type[Exception]", isal_zlib.error)  # its stubs take the class for an instance
-_DAMAGED = (_ISAL_ERROR, zstandard.ZstdError, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +63,20 @@ class Compression:
 
     def packer(self) -> Callable[[bytes], bytes]:
         """A function that packs one block; safe in many threads at once."""
+        level = self.level
         if self.algorithm == "zstd":
-            return lambda block: zstandard.ZstdCompressor(level=self.level, write_checksum=True).compress(block)
+            import zstandard
+
+            return lambda block: zstandard.ZstdCompressor(level=level, write_checksum=True).compress(block)
         if self.algorithm == "uncompressed":
             return lambda block: block
-        if self.level <= _ISAL_LEVELS:
-            return lambda block: isal_zlib.compress(block, self.level, _GZIP_WBITS)
-        return lambda block: zlib.compress(block, self.level, _GZIP_WBITS)
+        if level <= _ISAL_LEVELS:
+            from isal import isal_zlib
+
+            return lambda block: isal_zlib.compress(block, level, _GZIP_WBITS)
+        import zlib
+
+        return lambda block: zlib.compress(block, level, _GZIP_WBITS)
 
 
 class Packer:
@@ -124,6 +128,8 @@ class Packer:
 
     def _submit(self, block: bytes) -> None:
         if self._pool is None or self._hasher is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._pool = ThreadPoolExecutor(self._workers, "pack")
             self._hasher = ThreadPoolExecutor(1, "hash")
         self._running.append((self._hasher.submit(self._hash.update, block), self._pool.submit(self._pack, block)))
@@ -222,23 +228,41 @@ class _Counted(io.RawIOBase):
         self._more = data
 
 
+_Chunks = Callable[[bytes, _Counted], Iterator[bytes]]
+
+
 def _chunks(start: bytes, source: _Counted) -> Iterator[bytes]:
     packing = sniff(start)
+    chunks, damages = _unpacker(packing)
     try:
-        if packing == "uncompressed":
-            yield from _plain(start, source)
-        elif packing == "zstd":
-            yield from _zstd(start, source)
-        elif packing == "gzip":
-            yield from _members(lambda: igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP), packing, start, source)
-        elif packing == "bzip2":
-            yield from _members(bz2.BZ2Decompressor, packing, start, source)
-        else:
-            yield from _members(lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY), packing, start, source)
-    except _DAMAGED as error:
+        yield from chunks(start, source)
+    except damages as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault, not the data's (bz2 raises a bare OSError)
         raise LayerError(f"the {packing} data is damaged: {error}") from error
+
+
+def _unpacker(packing: str) -> tuple[_Chunks, tuple[type[Exception], ...]]:
+    """What unpacks, and the errors by which it tells that the data is damaged."""
+    if packing == "gzip":
+        from isal import igzip_lib
+
+        error = cast("type[Exception]", igzip_lib.error)  # its stubs take the class for an instance
+        make = partial(igzip_lib.IgzipDecompressor, igzip_lib.DECOMP_GZIP)
+        return partial(_members, make, packing), (error, EOFError)
+    if packing == "zstd":
+        import zstandard
+
+        return _zstd, (zstandard.ZstdError,)
+    if packing == "bzip2":
+        import bz2
+
+        return partial(_members, bz2.BZ2Decompressor, packing), (OSError, EOFError)
+    if packing == "xz":
+        import lzma
+
+        return partial(_members, partial(lzma.LZMADecompressor, memlimit=_XZ_MEMORY), packing), (lzma.LZMAError,)
+    return _plain, ()
 
 
 def _plain(start: bytes, source: _Counted) -> Iterator[bytes]:
@@ -253,6 +277,8 @@ def _zstd(start: bytes, source: _Counted) -> Iterator[bytes]:
 
     What it holds repeats, so it can't show up by itself when its frame is swallowed as the rest of a cut one.
     """
+    import zstandard
+
     seal = os.urandom(16) * 8
     source.put_back(start)
     source.follow_by(zstandard.compress(seal))

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import LayerError, SnapshotError
 from builder.layers.compression import Compression, Packer
@@ -17,7 +17,9 @@ from builder.layers.tarformat import END, Entry, Kind, encode, padding
 from builder.snapshots import Snapshot
 from registry.model.digest import Digest
 from registry.model.manifest import Descriptor
-from registry.storage import ContentStore, Lease
+
+if TYPE_CHECKING:
+    from registry.storage import ContentStore, Lease
 
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
@@ -43,11 +45,11 @@ class Layer:
 
 def write_layer(
     snapshot: Snapshot,
-    store: ContentStore,
+    store: "ContentStore",
     compression: Compression,
     *,
     clamp: Clamp | None = None,
-    lease: Lease | None = None,
+    lease: "Lease | None" = None,
 ) -> Layer:
     """Store what `snapshot` adds to its parent. Nothing else may change it meanwhile.
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from builder.errors import LayerError
@@ -15,7 +15,9 @@ from builder.snapshots import Snapshots
 from registry.model.digest import Digest, chain_ids
 from registry.model.image_config import ImageConfig
 from registry.model.manifest import Descriptor, Manifest
-from registry.storage import ContentStore
+
+if TYPE_CHECKING:
+    from registry.storage import ContentStore
 
 
 class Progress(Protocol):
@@ -25,7 +27,7 @@ class Progress(Protocol):
 
 
 def unpack_image(
-    store: ContentStore,
+    store: "ContentStore",
     snapshots: Snapshots,
     manifest: Manifest,
     config: ImageConfig,
@@ -65,7 +67,7 @@ class _Step:
     parent: str | None
 
 
-def _unpack(step: _Step, store: ContentStore, snapshots: Snapshots, progress: Progress | None) -> None:
+def _unpack(step: _Step, store: "ContentStore", snapshots: Snapshots, progress: Progress | None) -> None:
     layer = step.layer
     key = f"unpack-{uuid4().hex}"
     snapshot = snapshots.prepare(key, step.parent)
