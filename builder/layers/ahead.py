@@ -59,7 +59,7 @@ class Ahead:
         else:
             self._hand_on(None)
 
-    def _hand_on(self, item: tuple[bytes, Future[None]] | BaseException | None) -> bool:
+    def _hand_on(self, item: "tuple[bytes, Future[None]] | BaseException | None") -> bool:
         while not self._given_up.is_set():
             try:
                 self._waiting.put(item, timeout=_POLL)
