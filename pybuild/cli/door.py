@@ -77,6 +77,18 @@ def pybuild(ctx: click.Context, root: Path | None, *, debug: bool) -> None:
     ctx.obj = Globals(root=(root or default_root()).absolute(), debug=debug)
 
 
+def _use_root(ctx: click.Context, parameter: click.Parameter, root: Path | None) -> None:
+    del parameter
+    if root is not None:
+        ctx.obj = Globals(root=root.absolute(), debug=ctx.obj.debug)
+
+
+# For commands that are often the only word of a service's command line: `--root` may follow them too.
+root_option = click.option(
+    "--root", type=click.Path(path_type=Path), expose_value=False, callback=_use_root, help="Directory of all state."
+)
+
+
 def with_default_command(words: Sequence[str]) -> list[str]:
     """Put `build` before a command line that starts with an option of build or with a directory.
 

@@ -3,14 +3,11 @@
 import logging
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import click
 
+from pybuild.cli.door import Globals, root_option
 from pybuild.errors import UsageError
-
-if TYPE_CHECKING:
-    from pybuild.cli.door import Globals
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,8 +20,9 @@ def registry() -> None:
 Examples:
   pybuild registry serve
   pybuild registry serve --addr 127.0.0.1:0 --quiet
-  pybuild --root /srv/images registry serve --addr 0.0.0.0:5000 --insecure-open"""
+  pybuild registry serve --root /srv/images --addr 0.0.0.0:5000 --insecure-open"""
 )
+@root_option
 @click.option("--addr", default="127.0.0.1:5000", show_default=True, help="Address to listen on; port 0 takes any.")
 @click.option("--insecure-open", is_flag=True, help="Allow an address that others can reach: without accounts, "
               "whoever reaches it may read, overwrite and delete everything.")  # fmt: skip
@@ -36,7 +34,7 @@ Examples:
 @click.option("-q", "--quiet", is_flag=True, help="No line for each request on stderr.")
 @click.pass_obj
 def serve(
-    settings: "Globals", *, addr: str, insecure_open: bool, grace: float, idle_timeout: float, sparse: bool, quiet: bool
+    settings: Globals, *, addr: str, insecure_open: bool, grace: float, idle_timeout: float, sparse: bool, quiet: bool
 ) -> None:
     """Serve the images of this machine as an OCI registry, until SIGTERM or Ctrl-C."""
     from registry.server.access import AccessLog
@@ -73,9 +71,10 @@ def _stderr_line(line: bytes) -> None:
 Examples:
   pybuild registry gc --dry-run"""
 )
+@root_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
 @click.pass_obj
-def gc(settings: "Globals", *, dry_run: bool) -> None:
+def gc(settings: Globals, *, dry_run: bool) -> None:
     """Free what no image, build or upload needs; safe while pushes, pulls and builds run."""
     from registry.storage import ContentStore
 
