@@ -76,7 +76,7 @@ def distribution(netns: None) -> Iterator[Callable[[str], str]]:
         domain = f"127.0.0.1:{5100 + len(running)}"
         config = directory / f"{len(running)}.yml"
         config.write_text(
-            "version: 0.1\nlog: {level: fatal, accesslog: {disabled: true}}\n"
+            "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
             f"storage: {{filesystem: {{rootdirectory: {directory}/{len(running)}}}, delete: {{enabled: true}}}}\n"
             f"http: {{addr: '{domain}'}}\n{more}\n"
         )
