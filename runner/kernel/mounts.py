@@ -85,6 +85,8 @@ def overlay_tree(
         raise ValueError("an overlay needs a lower directory")
     if (upper is None) != (work is None):
         raise ValueError("an overlay takes an upper directory and a work directory, or neither")
+    if len(lower) == 1 and upper is None:
+        return _view(lower[0])  # the kernel makes no overlay of one directory, nor is one needed
     # An upper directory must hold plain files and directories only, for it becomes a layer: no redirects, no metacopy.
     settings = [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")]
     settings += [_key_value(option) for option in options]
@@ -152,6 +154,12 @@ def attributes(tree: int, *, set_: int = 0, clear: int = 0, propagation: int = 0
 def make_private(path: str) -> None:
     """No mount event comes in or goes out below `path` from now on."""
     calls.mount("none", path, None, calls.MS_REC | calls.MS_PRIVATE)
+
+
+def _view(directory: str) -> int:
+    tree = bind(directory)
+    attributes(tree, set_=calls.MOUNT_ATTR_RDONLY)
+    return tree
 
 
 def _overlay_by_fsconfig(

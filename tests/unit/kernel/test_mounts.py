@@ -69,7 +69,14 @@ class TestOverlayErrors:
 
     def test_the_kernel_explains(self, ram_path: Path) -> None:
         with pytest.raises(OSError, match="overlay: overlay: Unknown parameter 'colour'"):
-            mounts.overlay_tree([layer(ram_path / "base")], options=["colour=red"])
+            mounts.overlay_tree([layer(ram_path / "base"), layer(ram_path / "top")], options=["colour=red"])
+
+    def test_one_directory_alone_is_a_read_only_view_of_it(self, ram_path: Path) -> None:
+        tree = mounts.overlay_tree([layer(ram_path / "base", file="base")])
+        assert read_file_in_root(tree, "/file") == b"base"
+        with pytest.raises(OSError, match="Read-only"):
+            create_file_in_root(tree, "/new")
+        os.close(tree)
 
     def test_upper_needs_work(self, ram_path: Path) -> None:
         with pytest.raises(ValueError, match="work directory"):
