@@ -14,8 +14,8 @@ from runner.container.spec import ContainerSpec, Mount, Process, RootFilesystem
 
 APPLETS = (
     "cat", "chmod", "echo", "env", "false", "grep", "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod",
-    "mount", "mv", "ps", "pwd", "readlink", "rm", "sh", "sleep", "stat", "stty", "test", "touch", "true", "tty", "umount",
-    "unshare", "wc",
+    "mount",
+    "mv", "ps", "pwd", "readlink", "rm", "sh", "sleep", "stat", "stty", "test", "touch", "true", "tty", "umount",
 )  # fmt: skip
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nbin:x:2:2:bin:/home/bin:/bin/sh\n"
 GROUP = "root:x:0:\nbin:x:2:\nextra:x:77:root,bin\nlast:x:78:\n"
@@ -103,6 +103,13 @@ class Boxes:
             self._begin(entered)
             text = _typed(entered.console) if entered.console is not None else output.read()
             return self._end(entered, text, keep=True)
+
+    def end(self, running: tuple[launch.Created, ContainerSpec]) -> int:
+        """Wait for a container that was started."""
+        self._running.remove(running[0])
+        code = _reap(running[0])
+        launch.destroy(running[0])
+        return code
 
     def probe(self, code: str, **options: object) -> Ended:
         """Run Python code inside, by an interpreter of the host that is bound there read-only."""
