@@ -44,7 +44,7 @@ class Blobs:
 
     def path(self, digest: Digest) -> Path:
         self.size(digest)
-        return self.files.blob(digest)
+        return Path(self.files.blob(digest))
 
     def open(self, digest: Digest) -> BinaryIO:
         path = self.path(digest)
@@ -74,14 +74,13 @@ class Blobs:
         return Ingest(self, algorithm, lease)
 
     def publish(
-        self, part: Path, fd: int, digest: Digest, size: int, along: Callable[[sqlite3.Connection], None]
+        self, part: str, fd: int, digest: Digest, size: int, along: Callable[[sqlite3.Connection], None]
     ) -> None:
         """Make the verified bytes of `part` the blob `digest`, and do `along` in the same transaction.
 
         The collector takes a name away only inside a transaction that also finds its row not live. So a transaction
         that finds the name in place and makes the row live is safe; one that does not must place the name again.
         """
-        target = self.files.blob(digest)
         synced = False
         for _ in range(_IN_A_ROW):
             if not self.has(digest):
@@ -93,7 +92,7 @@ class Blobs:
             with self._database.write() as transaction:
                 if not self.files.holds(digest, size):
                     continue
-                _upsert(transaction, digest, size, target.relative_to(self.files.root))
+                _upsert(transaction, digest, size, self.files.key(digest))
                 along(transaction)
                 crash_point("blob-row")
             crash_point("blob-committed")
@@ -158,10 +157,10 @@ def unknown_blob(digest: Digest) -> BlobUnknown:
     return BlobUnknown(f"no blob {digest}", hint="push or pull the image that it belongs to")
 
 
-def _upsert(transaction: sqlite3.Connection, digest: Digest, size: int, key: Path) -> None:
+def _upsert(transaction: sqlite3.Connection, digest: Digest, size: int, key: str) -> None:
     now = time.time()
     transaction.execute(
         "INSERT INTO blob (digest, size, storage_key, created, touched) VALUES (?, ?, ?, ?, ?) "
         "ON CONFLICT (digest) DO UPDATE SET size = excluded.size, state = 'live', touched = excluded.touched",
-        (str(digest), size, str(key), now, now),
+        (str(digest), size, key, now, now),
     )

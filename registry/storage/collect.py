@@ -164,7 +164,7 @@ class Collector:
 
     def _forget_uploads(self, now: float) -> None:
         rows = self.database.rows("SELECT id FROM upload WHERE expires <= ?", (now,))
-        stale = [(identity,) for (identity,) in rows if not self.files.upload(identity).exists()]
+        stale = [(identity,) for (identity,) in rows if not os.path.exists(self.files.upload(identity))]
         if stale:
             with self.database.write() as transaction:
                 transaction.executemany("DELETE FROM upload WHERE id = ?", stale)

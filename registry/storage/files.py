@@ -6,7 +6,8 @@
     root/uploads/part-<owner>-<random>  bytes of an ingest; `owner` tells a later sweep whether its process still lives
     root/uploads/trash-<random>         a blob on its way out
 
-`uploads` lies beside `blobs` on one file system, for rename and link.
+`uploads` lies beside `blobs` on one file system, for rename and link. Paths are text in here: each push asks for many,
+and making a Path costs more than the system call that it is for.
 """
 
 import errno
@@ -29,36 +30,41 @@ WRITEBACK = 16 * 1024 * 1024  # bytes
 class Files:
     root: Path
 
-    def blob(self, digest: Digest) -> Path:
-        return self.root / "blobs" / digest.algorithm / digest.encoded[:2] / digest.encoded
+    @staticmethod
+    def key(digest: Digest) -> str:
+        """A blob's path below the root."""
+        return f"blobs/{digest.algorithm}/{digest.encoded[:2]}/{digest.encoded}"
 
-    def upload(self, upload_id: str) -> Path:
-        return self.root / "uploads" / upload_id
+    def blob(self, digest: Digest) -> str:
+        return f"{self.root}/{self.key(digest)}"
 
-    def new_part(self) -> Path:
-        return self.root / "uploads" / f"part-{Owner.self()}-{uuid.uuid4().hex}"
+    def upload(self, name: str) -> str:
+        return f"{self.root}/uploads/{name}"
+
+    def new_part(self) -> str:
+        return self.upload(f"part-{Owner.self()}-{uuid.uuid4().hex}")
 
     def holds(self, digest: Digest, size: int) -> bool:
         """Whether a file of that size lies under the digest's name."""
-        encoded = digest.encoded
-        try:  # the path as text: this is asked for every blob of every push, and Path costs more than stat(2)
-            return os.stat(f"{self.root}/blobs/{digest.algorithm}/{encoded[:2]}/{encoded}").st_size == size
+        try:
+            return os.stat(self.blob(digest)).st_size == size
         except FileNotFoundError:
             return False
 
-    def place(self, part: Path, digest: Digest) -> None:
+    def place(self, part: str, digest: Digest) -> None:
         """Give the finished, synced file `part` its digest's name too, durably. `part` stays, for a second try."""
         target = self.blob(digest)
+        shard = os.path.dirname(target)
         try:
             self._link(part, target)
         except FileNotFoundError:
-            self._make_shard(target.parent)
+            _make_shard(shard)
             self._link(part, target)
         crash_point("blob-named")
-        sync_directory(target.parent)
+        sync_directory(shard)
         crash_point("blob-name-synced")
 
-    def _link(self, part: Path, target: Path) -> None:
+    def _link(self, part: str, target: str) -> None:
         try:
             os.link(part, target)
         except FileExistsError:
@@ -69,9 +75,9 @@ class Files:
             with suppress(FileNotFoundError):  # rename(2) of two names of one file does nothing
                 os.unlink(twin)
 
-    def discard_blob(self, digest: Digest) -> Path | None:
+    def discard_blob(self, digest: Digest) -> str | None:
         """Take the blob's name away; what is returned is left to unlink, when no lock is held (it may take long)."""
-        trash = self.root / "uploads" / f"trash-{uuid.uuid4().hex}"
+        trash = self.upload(f"trash-{uuid.uuid4().hex}")
         try:
             os.rename(self.blob(digest), trash)
         except FileNotFoundError:
@@ -80,7 +86,7 @@ class Files:
 
     def leftovers(self) -> Iterator[os.DirEntry[str]]:
         """All files in `uploads`, of the living and of the dead."""
-        with os.scandir(self.root / "uploads") as entries:
+        with os.scandir(self.upload("")) as entries:
             yield from entries
 
     def blobs(self) -> Iterator[tuple[Digest, os.DirEntry[str]]]:
@@ -91,15 +97,17 @@ class Files:
                     with suppress(DigestInvalid):  # whatever else lies there is not ours
                         yield Digest(shard.parent.name, entry.name), entry
 
-    def _make_shard(self, shard: Path) -> None:
-        if not shard.parent.exists():  # the first of its algorithm
-            os.makedirs(shard.parent, mode=0o700, exist_ok=True)
-            sync_directory(shard.parent.parent)
-        os.makedirs(shard, mode=0o700, exist_ok=True)
-        sync_directory(shard.parent)
+
+def _make_shard(shard: str) -> None:
+    algorithm = os.path.dirname(shard)
+    if not os.path.exists(algorithm):
+        os.makedirs(algorithm, mode=0o700, exist_ok=True)
+        sync_directory(os.path.dirname(algorithm))
+    os.makedirs(shard, mode=0o700, exist_ok=True)
+    sync_directory(algorithm)
 
 
-def sync_directory(path: Path) -> None:
+def sync_directory(path: str | Path) -> None:
     """Make the names in a directory survive a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

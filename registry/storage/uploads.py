@@ -181,7 +181,7 @@ def unknown_upload(identity: str) -> UploadUnknown:
     return UploadUnknown(f"no upload {identity[:64]}", hint="start the upload again")
 
 
-def _hash_prefix(path: os.PathLike[str], size: int, hasher: Hasher) -> Hasher:
+def _hash_prefix(path: str, size: int, hasher: Hasher) -> Hasher:
     """Read what came before: the price of continuing in another process."""
     if size:
         buffer = memoryview(bytearray(_BLOCK))
