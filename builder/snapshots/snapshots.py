@@ -6,6 +6,10 @@
       <n>/fs          what this snapshot adds to its parent; the upper directory while it is active
       <n>/work        overlayfs' own
 
+A committed snapshot's files are not flushed to the disk one by one: for 30,000 files that takes longer than unpacking
+them. The kernel writes them within its half minute; until well after that the snapshot is `fresh`, and one that was
+still fresh when the machine went down is not trusted but unpacked or built again.
+
 Order: the row comes before its directory and goes before it, and numbers are never used twice; so a directory without
 a row is garbage at any time, and `sweep` may remove it while others work.
 """
@@ -23,7 +27,8 @@ from typing import Self
 
 from builder.errors import SnapshotError
 from builder.snapshots.trees import remove_tree
-from registry.storage.processes import Owner
+from registry.storage.crash import crash_point
+from registry.storage.processes import Owner, boot_id
 
 _VERSION = 1
 _SCHEMA = """
@@ -36,6 +41,11 @@ CREATE TABLE IF NOT EXISTS snapshot (
     used REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS snapshot_parent ON snapshot (parent);
+CREATE TABLE IF NOT EXISTS fresh (
+    id INTEGER PRIMARY KEY REFERENCES snapshot (id) ON DELETE CASCADE,
+    boot TEXT NOT NULL,
+    since REAL NOT NULL
+);
 """
 _CHAIN = """
 WITH RECURSIVE chain (id, depth) AS (
@@ -48,6 +58,7 @@ SELECT id FROM chain ORDER BY depth
 _CONTAINER = "container-"  # keys with this prefix outlive every process and are only removed by name
 _LOCK_SECONDS = 60
 _IN_USE_SECONDS = 3600
+_SETTLED_SECONDS = 120  # several times the kernel's dirty_expire_centisecs
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +103,9 @@ class Snapshots:
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 self._db.execute("PRAGMA foreign_keys = ON")
                 (version,) = self._db.execute("PRAGMA user_version").fetchone()
-                if version == 0:
-                    self._db.executescript(_SCHEMA + f"PRAGMA user_version = {_VERSION};")
+                if version in {0, _VERSION}:
+                    self._db.executescript(_SCHEMA if version else _SCHEMA + f"PRAGMA user_version = {_VERSION};")
+                    self._settle()
         except sqlite3.Error as error:
             raise SnapshotError(f"can't read the index of snapshots in {self.root}: {error}") from error
         if version not in {0, _VERSION}:
@@ -101,6 +113,21 @@ class Snapshots:
                 f"{self.root} has layout {version}; this version of pybuild knows layout {_VERSION}",
                 hint="use the pybuild that made it, or choose another --root",
             )
+
+    def _settle(self) -> None:
+        """Trust what has had time to reach the disk; forget what the end of an earlier boot may have cut short."""
+        if self._db.execute("SELECT 1 FROM fresh").fetchone() is None:
+            return
+        with self._transaction() as db:
+            before = time.time() - _SETTLED_SECONDS
+            db.execute("DELETE FROM fresh WHERE boot = ? AND since < ?", (boot_id(), before))
+            # From the top down. What a container stands on stays: its files may be whole, and nothing else has them.
+            while db.execute(
+                "DELETE FROM snapshot WHERE id IN (SELECT id FROM fresh WHERE boot != ?)"
+                " AND id NOT IN (SELECT parent FROM snapshot WHERE parent IS NOT NULL)",
+                (boot_id(),),
+            ).rowcount:
+                pass
 
     def close(self) -> None:
         with self._lock:
@@ -151,11 +178,14 @@ class Snapshots:
             if below is not None:
                 db.execute("UPDATE snapshot SET used = ? WHERE id = ?", (time.time(), below))
             lower = self._lower(db, parent)
+            crash_point("snapshot-inserted")
+        crash_point("snapshot-row")
         found = self._snapshot(number or 0, key, parent, lower)
         try:
             _directory(self.root / str(number), 0o700)
             _directory(Path(found.upper), 0o755)
             _directory(Path(found.work), 0o700)
+            crash_point("snapshot-directories")
             if parent is not None:
                 copy_root_attributes(lower[0], found.upper)
         except OSError as error:
@@ -195,9 +225,11 @@ class Snapshots:
             if taken:
                 db.execute("DELETE FROM snapshot WHERE id = ?", row)
             else:
-                db.execute(
-                    "UPDATE snapshot SET key = ?, committed = 1, used = ? WHERE id = ?", (name, time.time(), row[0])
-                )
+                now = time.time()
+                db.execute("UPDATE snapshot SET key = ?, committed = 1, used = ? WHERE id = ?", (name, now, row[0]))
+                db.execute("INSERT INTO fresh (id, boot, since) VALUES (?, ?, ?)", (row[0], boot_id(), now))
+            crash_point("snapshot-renamed")
+        crash_point("snapshot-committed")
         if taken:
             remove_tree(str(self.root / str(row[0])))
 
@@ -213,6 +245,8 @@ class Snapshots:
                 raise SnapshotError(
                     f"snapshot {key_or_name} is in use", hint="remove the containers and images that stand on it first"
                 ) from None
+            crash_point("snapshot-deleted")
+        crash_point("snapshot-forgotten")
         remove_tree(str(self.root / str(row[0])))
 
     def sweep(

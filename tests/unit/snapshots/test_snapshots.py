@@ -1,6 +1,7 @@
 """What builds and containers may rely on when they ask for root filesystems."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -158,14 +159,52 @@ class TestOpen:
             assert len(set(os.listdir(snapshots.root)) - {"empty", "index.db", "index.db-wal", "index.db-shm"}) == 20
 
     def test_refuses_another_layout(self, root: Path) -> None:
-        import sqlite3
-
         Snapshots(root).close()
         with sqlite3.connect(root / "snapshots" / "index.db") as db:
             db.execute("PRAGMA user_version = 99")
         db.close()
         with pytest.raises(SnapshotError, match="layout 99"):
             Snapshots(root)
+
+
+class TestAfterTheMachineWentDown:
+    """What was committed a moment before may not have reached the disk."""
+
+    @staticmethod
+    def restart(root: Path, *, old: bool = False) -> None:
+        with sqlite3.connect(root / "snapshots" / "index.db") as db:
+            db.execute("UPDATE fresh SET since = since - 1000") if old else db.execute(
+                "UPDATE fresh SET boot = 'before'"
+            )
+        db.close()
+
+    def test_fresh_snapshots_are_not_trusted(self, root: Path) -> None:
+        with Snapshots(root) as snapshots:
+            commit(snapshots, "sha256:a", None, a="1")
+            commit(snapshots, "sha256:b", "sha256:a", b="2")
+        self.restart(root)
+        with Snapshots(root) as snapshots:
+            assert not snapshots.exists("sha256:a")
+            assert not snapshots.exists("sha256:b")
+            snapshots.sweep()
+            assert not [entry for entry in os.listdir(snapshots.root) if entry.isdecimal()]
+
+    def test_those_that_had_time_to_settle_are(self, root: Path) -> None:
+        with Snapshots(root) as snapshots:
+            commit(snapshots, "sha256:a", None, a="1")
+        self.restart(root, old=True)
+        Snapshots(root).close()
+        self.restart(root)
+        with Snapshots(root) as snapshots:
+            assert snapshots.exists("sha256:a")
+
+    def test_those_below_containers_stay(self, root: Path) -> None:
+        with Snapshots(root) as snapshots:
+            commit(snapshots, "sha256:a", None, a="1")
+            snapshots.prepare("container-1", "sha256:a")
+        self.restart(root)
+        with Snapshots(root) as snapshots:
+            assert snapshots.exists("sha256:a")
 
 
 class TestRemoveTree:
