@@ -11,7 +11,6 @@ import hashlib
 import os
 import posixpath
 import stat
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
@@ -395,13 +394,15 @@ class Context:
         rules = IgnoreRules.of(excludes)
         selected = [(match, self.walk(match, rules)) for pattern in patterns for match in self.find(pattern)]
         fingerprint = _fingerprint(selected)
-        if self._cache is not None and (known := self._cache.tree(fingerprint)) is not None:
-            return Digest.parse(known)
-        now = time.time_ns()
         every = [entry for _, entries in selected for entry in entries]
+        if self._cache is None:
+            return _digest(selected, self._contents(every)[0])
+        if (known := self._cache.tree(fingerprint)) is not None:
+            return Digest.parse(known)
+        now = self._cache.clock()
         contents, stable = self._contents(every)
         digest = _digest(selected, contents)
-        if self._cache is not None and stable and all(is_settled(e.mtime_ns, e.ctime_ns, now) for e in every):
+        if stable and all(is_settled(entry.key, now) for entry in every):
             self._cache.remember_tree(fingerprint, str(digest))
         return digest
 
@@ -410,6 +411,7 @@ class Context:
         files = {(entry.device, entry.inode): entry for entry in entries if entry.kind is Kind.FILE}
         known: Contents = {} if self._cache is None else self._cache.files([entry.key for entry in files.values()])
         unknown = [entry for inode, entry in files.items() if inode not in known]
+        read_ns = 0 if self._cache is None else self._cache.clock()
         large = [entry for entry in unknown if entry.size > _SMALL]
         read = [(entry, self._read(entry)) for entry in unknown if entry.size <= _SMALL]
         if len(large) > 1:
@@ -418,7 +420,7 @@ class Context:
         else:
             read += [(entry, self._read(entry)) for entry in large]
         if self._cache is not None:
-            self._cache.remember((entry.key, content) for entry, (content, same) in read if same)
+            self._cache.remember(((entry.key, content) for entry, (content, same) in read if same), read_ns)
         known.update(((entry.device, entry.inode), content) for entry, (content, _) in read)
         return known, all(same for _, (_, same) in read)
 

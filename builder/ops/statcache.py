@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -47,33 +47,37 @@ class Content(NamedTuple):
     capability: bytes
 
 
-def is_settled(mtime_ns: int, ctime_ns: int, now_ns: int) -> bool:
-    """Whether a file is old enough that a later write would show in its times."""
-    return max(mtime_ns, ctime_ns) < now_ns - _RACY_NS
+def is_settled(key: FileKey, read_ns: int) -> bool:
+    """Whether a file was old enough when it was read that a later write shows in its times."""
+    return max(key.mtime_ns, key.ctime_ns) < read_ns - _RACY_NS
+
+
+Clock = Callable[[], int]  # nanoseconds since 1970, as file systems count
 
 
 class StatCache:
     """Used by several threads and processes at once."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
         self._lock = threading.Lock()
+        self.clock = clock
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, *, clock: Clock = time.time_ns) -> Self:
         """Open or make the cache; a damaged file is made anew, and one that can't be written is kept in memory only."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and path.stat().st_size > _MAX_BYTES:
                 path.unlink()
-            return cls(_connect(os.fspath(path)))
+            return cls(_connect(os.fspath(path)), clock)
         except (sqlite3.DatabaseError, OSError):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         try:
-            return cls(_connect(os.fspath(path)))
+            return cls(_connect(os.fspath(path)), clock)
         except (sqlite3.Error, OSError):
-            return cls(_connect(":memory:"))
+            return cls(_connect(":memory:"), clock)
 
     def close(self) -> None:
         with self._lock:
@@ -96,13 +100,12 @@ class StatCache:
                     known[key[:2]] = Content(row[3], row[4])
         return known
 
-    def remember(self, found: Iterable[tuple[FileKey, Content]]) -> None:
-        """Keep what was read. Of files too young nothing is kept."""
-        now = time.time_ns()
+    def remember(self, found: Iterable[tuple[FileKey, Content]], read_ns: int) -> None:
+        """Keep what was read from `read_ns` on, by the cache's clock. Of files too young then, nothing is kept."""
         rows = [
             (*key, *content)
             for key, content in found
-            if is_settled(key.mtime_ns, key.ctime_ns, now) and max(key) < _LIMIT and min(key) >= -_LIMIT
+            if is_settled(key, read_ns) and max(key) < _LIMIT and min(key) >= -_LIMIT
         ]
         if rows:
             self._write("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
