@@ -8,12 +8,14 @@ Not here: copying (copy.py); what a tar may hold (intake.py); which files a Dock
 
 import difflib
 import hashlib
+import marshal
 import os
 import posixpath
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
@@ -67,6 +69,12 @@ class FileEntry(NamedTuple):
 
 
 Contents = dict[tuple[int, int], Content]  # by device and inode
+
+
+_NAME = attrgetter("name")
+_STAMP = itemgetter(
+    *(FileEntry._fields.index(name) for name in FileEntry._fields if name not in ("kind", "links", "rdev"))
+)
 
 
 class Match(NamedTuple):
@@ -348,32 +356,26 @@ class Context:
 
     def _children(self, directory: str, top: str, excludes: IgnoreRules | None) -> list[tuple[FileEntry, bool]]:
         """Last one first."""
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         found: list[tuple[FileEntry, bool]] = []
         prefix = f"{directory}/" if directory else ""
         cut = len(top) + 1 if top else 0
         rules = [(rules, start) for rules, start in ((self.rules, 0), (excludes, cut)) if rules and rules.rules]
         try:
-            file = open_in_root(self._fd, directory, flags)
+            file = open_in_root(self._fd, directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 with os.scandir(file) as scan:
-                    names = sorted(scan, key=lambda item: item.name, reverse=True)
-                for item in names:
+                    items = sorted(scan, key=_NAME, reverse=True)
+                for item in items:
                     path = prefix + item.name
-                    dropped = False
-                    if rules:
-                        is_directory = item.is_dir(follow_symlinks=False)
-                        dropping = [(r, start) for r, start in rules if r.excluded(path[start:])]
-                        if dropping:
-                            if not is_directory or not all(r.may_hold_included(path[start:]) for r, start in dropping):
-                                continue
-                            dropped = True
+                    dropping = [each for each in rules if each[0].excluded(path[each[1] :])] if rules else ()
+                    if dropping and not (item.is_dir(follow_symlinks=False) and _may_hold(path, dropping)):
+                        continue
                     try:
                         seen = item.stat(follow_symlinks=False)
-                        link = os.readlink(item.name, dir_fd=file) if stat.S_ISLNK(seen.st_mode) else ""
+                        link = os.readlink(item.name, dir_fd=file) if item.is_symlink() else ""
                     except FileNotFoundError:
                         continue  # it went away meanwhile
-                    found.append((_entry(path, seen, link), dropped))
+                    found.append((_entry(path, seen, link), bool(dropping)))
             finally:
                 os.close(file)
         except OSError as error:
@@ -493,6 +495,10 @@ def _entry(path: str, found: os.stat_result, link: str) -> FileEntry:
     )
 
 
+def _may_hold(path: str, rules: Sequence[tuple[IgnoreRules, int]]) -> bool:
+    return all(each.may_hold_included(path[start:]) for each, start in rules)
+
+
 def _pruned(found: Sequence[tuple[FileEntry, bool]]) -> list[FileEntry]:
     """Of the directories that are left out, keep those that hold something that is not."""
     if not any(dropped for _, dropped in found):
@@ -510,11 +516,9 @@ Selected = Sequence[tuple[Match, Sequence[FileEntry]]]
 
 
 def _fingerprint(selected: Selected) -> bytes:
-    """What the stats of a selection say; equal only if nothing was changed."""
-    named = [
-        (match.name, [(*entry[:1], entry.kind.value, *entry[2:9]) for entry in entries]) for match, entries in selected
-    ]
-    return hashlib.sha256(repr(named).encode("utf-8", "surrogateescape")).digest()
+    """What the stats of a selection say; equal only if nothing was changed. An inode's kind never changes."""
+    stamps = [(match.name, list(map(_STAMP, entries))) for match, entries in selected]
+    return hashlib.sha256(marshal.dumps(stamps, 2)).digest()  # 2: later formats depend on who shares an object
 
 
 def _digest(selected: Selected, contents: Contents) -> Digest:
