@@ -48,11 +48,11 @@ class Manifests:
         check_digest(expected, digest)
         with self._database.write() as transaction:
             repo_row = repo_id(transaction, repo)
+            if adopt:
+                _adopt(transaction, repo_row, parsed)
+            kinds = _checked_children(transaction, repo_row, parsed, sparse=sparse)
             found = transaction.execute(_MANIFEST_ID, (repo_row, str(digest))).fetchone()
             if found is None:
-                if adopt:
-                    _adopt(transaction, repo_row, parsed)
-                kinds = _checked_children(transaction, repo_row, parsed, sparse=sparse)
                 lease = 0.0 if adopt else time.time() + LINK_SECONDS
                 manifest_row = _insert(transaction, repo_row, content, parsed, digest=digest, lease=lease)
                 _insert_refs(transaction, repo_row, manifest_row, kinds)

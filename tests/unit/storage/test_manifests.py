@@ -110,6 +110,15 @@ class TestChildren:
         content = images.manifest("x", subject=Descriptor(OCI, ABSENT, 5))
         store.put_manifest("app", content, OCI, adopt=True)
 
+    def test_deleted_under_a_manifest_are_missed_when_it_comes_again(self, store: ContentStore, images: Images) -> None:
+        _, layer = images.blobs("x")
+        content = store.manifest("app", images.put("app", "x")).content
+        store.unlink_blob("app", layer.digest)
+        with pytest.raises(ManifestBlobUnknown):
+            store.put_manifest("app", content, OCI)
+        store.put_manifest("app", content, OCI, adopt=True)
+        assert store.repo_has("app", layer.digest)
+
 
 class TestIndexes:
     def test_need_their_images_unless_sparse(self, store: ContentStore, images: Images) -> None:
