@@ -80,4 +80,7 @@ def gc(settings: Globals, *, dry_run: bool) -> None:
 
     with ContentStore.open(settings.root) as store:
         found = store.collect(dry_run=dry_run)
-    click.echo(f"{'would free' if dry_run else 'freed'} {found.bytes} bytes in {found.blobs} blobs")
+    done = "would free" if dry_run else "freed"
+    click.echo(
+        f"{done} {found.blobs} blobs of {found.bytes} bytes, and {found.leftovers} leftovers of what was cut off"
+    )

@@ -32,6 +32,9 @@ _BACKLOG = 1024
 _BUFFER = 256 * 1024  # bytes of a body read ahead; twice this stops the client by flow control
 _THREADS = 16  # hashing and fsync of uploads
 _LAST_SECONDS = 1.0  # for requests that were cut off at the end of grace to put down their progress
+_KEEP_ALIVE = (
+    180.0  # seconds between requests: longer than clients wait (Go: 90), so that they close, not we under them
+)
 _MAX_FIELD = 64 * 1024  # bytes of a header field: podman asks for a thousand ranges in one
 
 
@@ -109,17 +112,13 @@ class _Connection(web.RequestHandler):
 class _HttpServer(web.Server):
     """aiohttp's low-level server: no routes, no middlewares, which costs half of what an Application does."""
 
-    def __init__(self, dispatcher: Dispatcher, idle: float) -> None:
-        super().__init__(dispatcher)
-        self._idle = idle
-
     def __call__(self) -> web.RequestHandler:
         return _Connection(
             self,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type]  # None turns it off, as aiohttp's documentation says
             read_bufsize=_BUFFER,
-            keepalive_timeout=self._idle,
+            keepalive_timeout=_KEEP_ALIVE,
             auto_decompress=False,  # a blob is the bytes that were sent, whatever Content-Encoding claims
             max_field_size=_MAX_FIELD,
         )
@@ -131,7 +130,7 @@ class RegistryServer:
     def __init__(self, store: ContentStore, settings: Settings, access: AccessLog | None = None) -> None:
         self._state = State(store, settings, Receiver(), SmallBlobs(store, settings.small_blobs))
         self._dispatcher = Dispatcher(self._state, access)
-        self._http = _HttpServer(self._dispatcher, settings.idle)
+        self._http = _HttpServer(self._dispatcher)
         self._listening: list[asyncio.Server] = []
 
     async def start(self, *sockets: socket.socket) -> Self:

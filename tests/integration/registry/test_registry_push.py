@@ -170,7 +170,6 @@ class TestBrokenUpload:
             head = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
             connection.sendall(head.encode() + b"12345")
             assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
-        registry.agent.close()  # it was as idle
         assert registry.ask("GET", location).headers["range"] == "0-4"
 
 
@@ -304,6 +303,31 @@ class TestManyUploads:
         )
         assert answer.status == 201
         assert peak_memory(server.process.pid) - before < 16 * 1024
+
+
+class TestCollectionOfGarbage:
+    def test_never_takes_what_a_push_or_a_pull_still_needs(self, registry: Registry) -> None:
+        done = threading.Event()
+
+        def collect() -> int:
+            runs = 0
+            while not done.is_set():
+                registry.store.collect(grace_seconds=0)
+                runs += 1
+            return runs
+
+        with ThreadPoolExecutor(1) as pool:
+            collecting = pool.submit(collect)
+            try:
+                for number in range(40):
+                    layer = f"layer {number % 3}".encode()  # the same content comes and goes
+                    digest = registry.push_image(f"app{number % 4}", layer=layer)
+                    assert pulled(registry, Digest.of(layer), f"app{number % 4}") == layer
+                    registry.ask("DELETE", f"/v2/app{number % 4}/manifests/{digest}")
+                    registry.ask("DELETE", f"/v2/app{number % 4}/blobs/{Digest.of(layer)}")
+            finally:
+                done.set()
+            assert collecting.result() > 0
 
 
 def peak_memory(pid: int) -> int:
