@@ -100,8 +100,8 @@ def _truncated() -> ArchiveError:
 
 
 def _parse(header: bytes) -> Member:
-    told = _number(header[148:156])
-    if told != sum(header[:148]) + 8 * 32 + sum(header[156:]):
+    told = header[148:156].strip(b" \0").lstrip(b"0")
+    if told != b"%o" % (sum(header[:148]) + 8 * 32 + sum(header[156:])):
         raise ArchiveError("this is no tar archive, or it is damaged", hint="`pybuild load` reads what `save` writes")
     kind = header[156:157]
     name = _text(header[:100].partition(b"\0")[0])
