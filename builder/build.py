@@ -7,7 +7,6 @@ Not here: the command line and how progress looks (pybuild/cli).
 """
 
 import os
-import secrets
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -180,7 +179,6 @@ class _Build:
             root=self._root,
             store=self._store,
             lease=self._resources.enter_context(self._store.lease()),
-            logs=self._root / "builds" / secrets.token_hex(6),
             compression=request.compression,
             epoch=request.epoch,
             secrets=request.secrets,

@@ -1,5 +1,7 @@
 """What a step's command prints: whole into a file, line by line to whoever watches, the end kept for error messages."""
 
+import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,9 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from builder.errors import BuildFailed
+from builder.snapshots.trees import remove_tree
 
 _LONGEST = 64 * 1024  # bytes of a line shown before its end is there
 _TAIL = 20  # lines kept for an error message
+_KEPT = 20  # builds whose logs are kept
 
 
 class StepFailed(BuildFailed):
@@ -20,11 +24,20 @@ class StepFailed(BuildFailed):
         self.tail = tuple(tail)
 
 
+def new_log_directory(root: Path) -> Path:
+    """A directory for the logs of one build; those of long ago go. Names sort by time."""
+    builds = root / "builds"
+    made = builds / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+    made.mkdir(mode=0o700, parents=True)
+    for old in sorted(builds.iterdir())[:-_KEPT]:
+        remove_tree(str(old))
+    return made
+
+
 class OutputLog:
     """Takes bytes as they come. A context manager: the end of the output is the end of the last line."""
 
     def __init__(self, path: Path, show: Callable[[str], None]) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = path
         self.tail: deque[str] = deque(maxlen=_TAIL)
         self._file = path.open("wb")

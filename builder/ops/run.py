@@ -24,7 +24,7 @@ from runner.container import defaults
 from runner.container.client import Exit
 from runner.container.spec import ContainerSpec, Mount, Process, RootFilesystem
 from runner.kernel.mounts import overlay_tree
-from runner.network import Networks, hosts_file, resolv_conf
+from runner.network import hosts_file, resolv_conf
 
 _READ = 64 * 1024
 _OWN = ("/proc", "/sys", "/dev")  # what lies below these is no part of the root file system
@@ -51,7 +51,7 @@ def run_command(
         parts.env.update(op.proxies)
         parts.env.setdefault("SOURCE_DATE_EPOCH", str(epoch))
         container = f"build-{os.getpid()}-{secrets.token_hex(8)}"
-        net = _network(op, container, shop, parts, undo)
+        net = _network(op, shop, parts, undo)
         MountMaker(op, sources, shop, step, parts, undo).add_all()
         with _stubs(snapshot, parts.mounts):
             _run(op, _spec(op, container, snapshot, net, parts), parts.fds, shop, step)
@@ -107,9 +107,8 @@ def _spec(op: RunOp, container: str, snapshot: Snapshot, net: str, parts: Parts)
     )
 
 
-def _network(op: RunOp, container: str, shop: Workshop, parts: Parts, undo: contextlib.ExitStack) -> str:
+def _network(op: RunOp, shop: Workshop, parts: Parts, undo: contextlib.ExitStack) -> str:
     """The container's network namespace, and the files that name hosts and servers."""
-    networks = Networks(shop.root / "networks")
     address, gateway = "", "127.0.0.1"
     host = _read("/etc/resolv.conf")
     if op.network == "host":
@@ -117,9 +116,8 @@ def _network(op: RunOp, container: str, shop: Workshop, parts: Parts, undo: cont
     elif op.network == "none":
         net = "new"
     else:
-        attachment = networks.attach(container)
-        undo.callback(networks.detach, container)
-        undo.callback(os.close, attachment.netns)
+        # A step that may change its network keeps it for itself.
+        attachment = undo.enter_context(shop.networks.borrowed(again=op.security == "sandbox"))
         net, address, gateway = parts.add_fd(attachment.netns), attachment.address, attachment.gateway
         host = resolv_conf(host)
     hosts = [(name, gateway if where == "host-gateway" else where) for name, where in op.hosts]

@@ -22,6 +22,7 @@ from registry.storage import ContentStore, Lease
 
 if TYPE_CHECKING:
     from builder.layers import Compression
+    from builder.ops.network import NetworkPool
     from builder.snapshots import Snapshot, Snapshots
     from runner.container.client import Supervisor
 
@@ -45,7 +46,6 @@ class Workshop:
     root: Path
     store: ContentStore
     lease: Lease
-    logs: Path
     compression: str = "gzip"  # maybe with a level: zstd:9
     cancellation: Cancellation = field(default_factory=Cancellation)
     epoch: int | None = None  # SOURCE_DATE_EPOCH in seconds, if the user gave one
@@ -57,6 +57,8 @@ class Workshop:
         self._unpacking: dict[str, threading.Lock] = {}
         self._supervisor: Supervisor | None = None
         self._snapshots: Snapshots | None = None
+        self._networks: NetworkPool | None = None
+        self._logs: Path | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -67,6 +69,8 @@ class Workshop:
         with self._lock:
             if self._supervisor is not None:
                 self._supervisor.close()
+            if self._networks is not None:
+                self._networks.close()
             if self._snapshots is not None:
                 self._snapshots.close()
 
@@ -90,6 +94,25 @@ class Workshop:
             if self._supervisor is None:
                 self._supervisor = Supervisor.private()
             return self._supervisor
+
+    @property
+    def logs(self) -> Path:
+        """Where this build's output goes; made when something is printed for the first time."""
+        from builder.ops.output import new_log_directory
+
+        with self._lock:
+            if self._logs is None:
+                self._logs = new_log_directory(self.root)
+            return self._logs
+
+    @property
+    def networks(self) -> "NetworkPool":
+        from builder.ops.network import NetworkPool
+
+        with self._lock:
+            if self._networks is None:
+                self._networks = NetworkPool(self.root)
+            return self._networks
 
     def unpacked(self, tree: Tree, step: Step | None = None) -> str | None:
         """The name of the snapshot that holds `tree`, made from its layers if it is not there."""
