@@ -12,6 +12,7 @@ COMMANDS = {
     # command: (module, attribute, one line for the list)
     "attach": ("pybuild.cli.containers", "attach", "Follow the output of a running container, and type into it"),
     "build": ("pybuild.cli.build", "build", "Build an image from a Dockerfile"),
+    "builder": ("pybuild.cli.builder", "builder", "Care for the build cache"),
     "completion": ("pybuild.cli.system", "completion", "Print the completion script for bash, zsh or fish"),
     "exec": ("pybuild.cli.containers", "exec_", "Run a command in a running container"),
     "image": ("pybuild.cli.images", "image", "List, inspect and remove images"),
