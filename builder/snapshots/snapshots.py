@@ -80,8 +80,10 @@ class Snapshots:
         self._empty = self.root / "empty"
         self._lock = threading.RLock()
         try:
-            _directory(self.root, 0o700)
-            _directory(self._empty, 0o755)
+            for directory, mode in ((self.root, 0o700), (self._empty, 0o755)):
+                if not directory.is_dir():
+                    directory.mkdir(parents=True, exist_ok=True)
+                    directory.chmod(mode)
             self._db = sqlite3.connect(
                 self.root / "index.db", timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -182,9 +184,9 @@ class Snapshots:
         crash_point("snapshot-row")
         found = self._snapshot(number or 0, key, parent, lower)
         try:
-            _directory(self.root / str(number), 0o700)
-            _directory(Path(found.upper), 0o755)
-            _directory(Path(found.work), 0o700)
+            _make(f"{self.root}/{number}", 0o700)
+            _make(found.upper, 0o755)
+            _make(found.work, 0o700)
             crash_point("snapshot-directories")
             if parent is not None:
                 copy_root_attributes(lower[0], found.upper)
@@ -315,13 +317,10 @@ def _locked(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _directory(path: Path, mode: int) -> None:
-    """Make a directory of exactly this mode, whatever the umask; parents are ordinary ones."""
-    if path.is_dir():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(exist_ok=True)
-    path.chmod(mode)
+def _make(path: str, mode: int) -> None:
+    """Make a directory of exactly this mode, whatever the umask."""
+    os.mkdir(path, mode)
+    os.chmod(path, mode)
 
 
 def copy_root_attributes(source: str, target: str) -> None:
