@@ -38,7 +38,7 @@ def serve(
 ) -> None:
     """Serve the images of this machine as an OCI registry, until SIGTERM or Ctrl-C."""
     from registry.server.access import AccessLog
-    from registry.server.serve import is_loopback, listen
+    from registry.server.listening import is_loopback, listen
     from registry.server.serve import serve as run
     from registry.server.state import Settings
     from registry.storage import ContentStore

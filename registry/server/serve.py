@@ -7,7 +7,6 @@ Not here: what a request means (dispatch.py and its handlers).
 """
 
 import asyncio
-import ipaddress
 import logging
 import resource
 import signal
@@ -18,70 +17,22 @@ from typing import Self
 
 from aiohttp import web
 
-from registry.errors import RegistryError
 from registry.server.access import AccessLog
 from registry.server.answers import error_answer, fault_answer
 from registry.server.dispatch import Dispatcher
+from registry.server.listening import BACKLOG
 from registry.server.problems import BadHttp
 from registry.server.receiving import Receiver
 from registry.server.state import Settings, SmallBlobs, State
 from registry.storage import ContentStore
 
 log = logging.getLogger(__name__)
-_BACKLOG = 1024
 _BUFFER = 256 * 1024  # bytes of a body read ahead; twice this stops the client by flow control
 _THREADS = 16  # hashing and fsync of uploads
 _LAST_SECONDS = 1.0  # for requests that were cut off at the end of grace to put down their progress
-_KEEP_ALIVE = (
-    180.0  # seconds between requests: longer than clients wait (Go: 90), so that they close, not we under them
-)
+# Seconds between requests; longer than clients keep a connection (Go: 90), so that it is never closed under a request.
+_KEEP_ALIVE = 180.0
 _MAX_FIELD = 64 * 1024  # bytes of a header field: podman asks for a thousand ranges in one
-
-
-class ListenError(RegistryError):
-    """The address can't be served at."""
-
-
-def listen(address: str, idle: float) -> socket.socket:
-    """Bind `host:port`. Raises ListenError."""
-    host, port = split_address(address)
-    try:
-        (family, kind, protocol, _, where), *_ = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        found = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ListenError(f"can't listen on {address}: {error.strerror or error}", hint="give host:port") from error
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit this: the kernel gives up a client that takes no byte for so long.
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(idle * 1000))
-        found.bind(where)
-        found.listen(_BACKLOG)
-    except OSError as error:
-        found.close()
-        raise ListenError(
-            f"can't listen on {address}: {error.strerror}", hint="is another server there? --addr takes another port"
-        ) from error
-    found.setblocking(False)
-    return found
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """`host:port`, `[v6]:port` or `:port` (every address). Raises ListenError."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ListenError(f"not an address: {address!r}", hint="write host:port, as in 127.0.0.1:5000")
-    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104  # asked for by ":port"
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach `address`; a name counts only when it is localhost."""
-    host, _ = split_address(address)
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _Connection(web.RequestHandler):
@@ -135,7 +86,7 @@ class RegistryServer:
 
     async def start(self, *sockets: socket.socket) -> Self:
         loop = asyncio.get_running_loop()
-        self._listening = [await loop.create_server(self._http, sock=one, backlog=_BACKLOG) for one in sockets]
+        self._listening = [await loop.create_server(self._http, sock=one, backlog=BACKLOG) for one in sockets]
         return self
 
     async def stop(self, *, hurry: asyncio.Event | None = None) -> None:

@@ -13,6 +13,7 @@ from registry.server.transfer import Body
 from registry.storage import ContentStore
 
 SMALL_BLOB = 64 * 1024  # bytes; up to here a read and one write beat opening a file for sendfile
+_ENTRY = 512  # bytes that keeping one takes beside its content, roughly
 
 
 class SmallBlobs:
@@ -33,9 +34,9 @@ class SmallBlobs:
         except (DigestInvalid, SizeInvalid) as error:  # an error of the client's when it pushes, of the disk's here
             raise StoreError(str(error), hint=error.hint) from error
         self._kept[digest] = content
-        self._left -= len(content)
+        self._left -= len(content) + _ENTRY
         while self._left < 0:
-            self._left += len(self._kept.popitem(last=False)[1])
+            self._left += len(self._kept.popitem(last=False)[1]) + _ENTRY
         return content
 
 

@@ -3,7 +3,7 @@
 Gives:    Body, to read a request's content in bounded pieces; send(), to write an Answer.
 Promises: never more than about two read buffers of a body in memory; files leave by sendfile(2), also in parts;
           a client that stops sending is given up after `idle` seconds.
-Not here: what the bytes mean. Clients that stop reading are given up by the kernel (TCP_USER_TIMEOUT, listen.py).
+Not here: what the bytes mean. Clients that stop reading are given up by the kernel (TCP_USER_TIMEOUT, listening.py).
 """
 
 import asyncio

@@ -16,7 +16,8 @@ from typing import Any
 
 from registry.model import Digest
 from registry.server.access import AccessLog
-from registry.server.serve import RegistryServer, listen
+from registry.server.listening import listen
+from registry.server.serve import RegistryServer
 from registry.server.state import Settings
 from registry.storage import ContentStore
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.server.serve import ListenError, is_loopback, split_address
+from registry.server.listening import ListenError, is_loopback, split_address
 
 
 @pytest.mark.parametrize(

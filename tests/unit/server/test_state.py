@@ -19,21 +19,21 @@ def store(tmp_path: Path) -> Iterator[ContentStore]:
 
 class TestSmallBlobs:
     def test_are_read_from_disk_once(self, store: ContentStore) -> None:
-        small = SmallBlobs(store, 1000)
+        small = SmallBlobs(store, 10_000)
         digest = store.put(b"content")
         assert small.read(digest) == b"content"
         store.path(digest).unlink()
         assert small.read(digest) == b"content"
 
     def test_never_take_more_memory_than_given_and_keep_what_was_used_last(self, store: ContentStore) -> None:
-        small = SmallBlobs(store, 25)
-        digests = [store.put(bytes([number]) * 10) for number in range(3)]
+        small = SmallBlobs(store, 2500)
+        digests = [store.put(bytes([number]) * 600) for number in range(3)]
         for number in (0, 1, 0, 2):  # 1 is used least recently when 2 needs its place
             small.read(digests[number])
         for digest in digests:
             store.path(digest).unlink()
-        assert small.read(digests[0]) == b"\0" * 10
-        assert small.read(digests[2]) == b"\2" * 10
+        assert small.read(digests[0]) == b"\0" * 600
+        assert small.read(digests[2]) == b"\2" * 600
         with pytest.raises(BlobUnknown):
             small.read(digests[1])
 
