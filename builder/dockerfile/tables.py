@@ -6,14 +6,13 @@
 import hashlib
 import io
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lark import Lark
 
-_ROOM = files("builder.dockerfile")
+_ROOM = Path(__file__).parent
 
 
 @cache
@@ -21,7 +20,7 @@ def parser() -> "Lark":
     """The parser of one instruction; start symbols `instruction` and `backtick`."""
     import lark
 
-    kept, _, tables = _ROOM.joinpath("grammar.tables").read_bytes().partition(b"\n")
+    kept, _, tables = (_ROOM / "grammar.tables").read_bytes().partition(b"\n")
     if kept.split()[0].decode() != lark.__version__:
         # Another lark may number things in another way; its own tables cost some 20 ms.
         return compiled()
@@ -45,14 +44,14 @@ def head() -> bytes:
 
 
 def _grammar() -> str:
-    return _ROOM.joinpath("grammar.lark").read_text(encoding="utf-8")
+    return (_ROOM / "grammar.lark").read_text(encoding="utf-8")
 
 
 def write() -> None:
     """Make the tables anew; pickled dictionaries, as lark writes them."""
     tables = io.BytesIO()
     compiled().save(tables)
-    Path(str(_ROOM.joinpath("grammar.tables"))).write_bytes(head() + b"\n" + tables.getvalue())
+    (_ROOM / "grammar.tables").write_bytes(head() + b"\n" + tables.getvalue())
 
 
 if __name__ == "__main__":
