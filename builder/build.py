@@ -26,7 +26,7 @@ from builder.ops.context import Context
 from builder.ops.files import ContextFiles, TreeFiles
 from builder.ops.output import StepFailed
 from builder.ops.statcache import StatCache
-from builder.ops.workshop import Secret, Workshop, rfc3339
+from builder.ops.workshop import Secret, Workshop, parse_compression, rfc3339
 from builder.plan.options import BaseImage, PlanOptions
 from builder.plan.planner import Plan, make_plan
 from builder.progress import Listener, Reporter
@@ -126,6 +126,8 @@ class _Build:
         request = self._request
         if request.push and not self._tags:
             raise BuilderError("nothing to push: the image has no name", hint="give it one with the registry in it")
+        if request.compression != "gzip":
+            parse_compression(request.compression)  # a wrong one is told now, not after the first step
         with self._resources:
             main = self._resources.enter_context(
                 Context.open(

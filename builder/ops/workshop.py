@@ -167,7 +167,9 @@ class Workshop:
             newest = max(parent.newest_ns, change(snapshot))
             self.cancellation.check()
             clamp = self._clamp(began, newest)
-            written = write_layer(snapshot, self.store, self._packing(), clamp=clamp, lease=self.lease)
+            written = write_layer(
+                snapshot, self.store, parse_compression(self.compression), clamp=clamp, lease=self.lease
+            )
             created = self.now()
             made = MadeLayer(written.descriptor, written.diff_id, max(newest, written.newest_ns), created)
             self.snapshots.commit(key, parent.on_top(made).chain or "")
@@ -191,7 +193,7 @@ class Workshop:
     def _repacked(self, layer: MadeLayer) -> Descriptor:
         from builder.layers.compression import Limits, Packer, unpacked
 
-        packing = self._packing()
+        packing = parse_compression(self.compression)
         with (
             self.store.open_blob(layer.descriptor.digest) as packed,
             self.store.ingest(lease=self.lease) as blob,
@@ -203,12 +205,6 @@ class Workshop:
                 raise LayerError(f"layer {layer.descriptor.digest} is damaged", hint="build with --no-cache")
             digest = blob.commit()
             return Descriptor(packing.media_type, digest, blob.size)
-
-    def _packing(self) -> "Compression":
-        from builder.layers import Compression
-
-        algorithm, _, level = self.compression.partition(":")
-        return Compression.parse(algorithm, int(level) if level.isdigit() else None)
 
     def _clamp(self, began: int, newest: int) -> tuple[int, int]:
         """Which times become which (docs/adr/0003): what this very step made is as new as its newest input.
@@ -226,6 +222,16 @@ class Workshop:
     def now(self) -> str:
         """RFC 3339; the user's epoch if there is one."""
         return rfc3339(time.time() if self.epoch is None else self.epoch)
+
+
+def parse_compression(text: str) -> "Compression":
+    """`gzip`, `zstd:9`. Raises LayerError: there is no such algorithm or level."""
+    from builder.layers import Compression
+
+    algorithm, colon, level = text.partition(":")
+    if colon and not (level.isascii() and level.isdigit()):
+        raise LayerError(f"not a compression: {text!r}", hint="write an algorithm and maybe a level, like zstd:9")
+    return Compression.parse(algorithm, int(level) if colon else None)
 
 
 def rfc3339(seconds: float) -> str:

@@ -108,33 +108,42 @@ class _Run(Generic[Result]):
                 self._users[below].append(vertex)
         self._ready = deque(vertex for vertex in vertices if not vertex.inputs)
         self._left = len(vertices)
+        self._alive = 0
         self._error: BaseException | None = None
 
     def run(self, workers: int) -> Mapping[Digest, Result]:
-        threads = [
-            threading.Thread(target=self._work, name=f"build-{number}") for number in range(min(workers, self._left))
-        ]
+        self._alive = min(workers, self._left)
+        threads = [threading.Thread(target=self._work, name=f"build-{number}") for number in range(self._alive)]
         for thread in threads:
             thread.start()
         try:
-            for thread in threads:
-                thread.join()
+            self._wait()
         except BaseException as error:  # noqa: BLE001 -- Ctrl-C above all; raised below when the threads are done
             self._fail(error)
-            for thread in threads:
-                thread.join()
+            self._wait()
+        for thread in threads:
+            thread.join()
         if self._error is not None:
             raise self._error
         return self._results
 
+    def _wait(self) -> None:
+        """Until every worker is done. Not by join(): one that a signal interrupts takes the thread for dead."""
+        with self._changed:
+            while self._alive:
+                self._changed.wait()
+
     def _work(self) -> None:
-        while (vertex := self._next()) is not None:
-            try:
+        try:
+            while (vertex := self._next()) is not None:
                 result = self._solve(vertex, [self._results[below.digest] for below in vertex.inputs])
-            except BaseException as error:  # noqa: BLE001 -- handed to the caller's thread and raised there
-                self._fail(error)
-                return
-            self._finish(vertex, result)
+                self._finish(vertex, result)
+        except BaseException as error:  # noqa: BLE001 -- handed to the caller's thread and raised there
+            self._fail(error)
+        finally:
+            with self._changed:
+                self._alive -= 1
+                self._changed.notify_all()
 
     def _next(self) -> Vertex | None:
         with self._changed:

@@ -1,0 +1,212 @@
+"""`pybuild build` as a program: what goes to which stream, exit codes, and an end in good order."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.builds.conftest import Bench
+
+pytestmark = pytest.mark.root
+WAITS = "FROM base\nRUN echo started; sleep 1000\n"
+
+
+def command(bench: "Bench", *words: str) -> list[str]:
+    return [sys.executable, "-m", "pybuild.cli.main", "--root", str(bench.root), "build", "--network", "none", *words]
+
+
+def pybuild(
+    bench: "Bench", *words: str, stdin: "IO[bytes] | None" = None, text: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(bench, *words), capture_output=True, text=True, timeout=60, check=False, stdin=stdin, input=text
+    )
+
+
+def processes_named(marker: str) -> list[int]:
+    """PIDs whose command line holds the marker."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                if marker.encode() in Path(f"/proc/{entry}/cmdline").read_bytes():
+                    found.append(int(entry))
+            except OSError:
+                pass
+    return found
+
+
+def until(condition: object, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_the_result_is_the_only_thing_on_standard_output(bench: "Bench", base: str, tmp_path: Path) -> None:
+    bench.write({"Dockerfile": base})
+    done = pybuild(
+        bench,
+        "-t",
+        "app:1",
+        "--iidfile",
+        str(tmp_path / "iid"),
+        "--metadata-file",
+        str(tmp_path / "meta"),
+        str(bench.context),
+    )
+    image_id = done.stdout.strip()
+    assert done.returncode == 0
+    assert image_id.startswith("sha256:")
+    assert "#1 [base 1/2] COPY busybox /bin/busybox" in done.stderr.replace("[1/2]", "[base 1/2]")
+    assert (tmp_path / "iid").read_text() == image_id
+    metadata = json.loads((tmp_path / "meta").read_text())
+    assert metadata["containerimage.config.digest"] == image_id
+    assert metadata["image.name"] == "docker.io/library/app:1"
+
+
+def test_quiet_tells_nothing_but_the_result(bench: "Bench", base: str) -> None:
+    bench.write({"Dockerfile": base})
+    done = pybuild(bench, "-q", str(bench.context))
+    assert (done.stderr, len(done.stdout.split())) == ("", 1)
+
+
+def test_raw_json_is_one_object_a_line(bench: "Bench", base: str) -> None:
+    bench.write({"Dockerfile": base})
+    done = pybuild(bench, "--progress", "rawjson", str(bench.context))
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert events[0] == {"event": "StepStarted", "step": 1, "name": "[1/2] COPY busybox /bin/busybox"}
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "code", "says"),
+    [
+        ("FROM scratch\nCOPPY a b\n", 3, "COPY"),
+        ("FROM scratch\nCOPY missing /\n", 4, "missing"),
+        ("FROM scratch\nCOPY ../../../etc/passwd /\n", 4, "etc/passwd"),
+        ('FROM scratch\nRUN ["/none"]\n', 4, "/none"),
+        ("FROM scratch\nADD https://example.com/x.git /\n", 1, "git"),
+    ],
+)
+def test_a_failure_is_an_error_a_hint_and_a_code(bench: "Bench", dockerfile: str, code: int, says: str) -> None:
+    bench.write({"Dockerfile": dockerfile})
+    done = pybuild(bench, "-q", str(bench.context))
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert "error: " in done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--platform", "linux/s390x"], "builds linux/"),
+        (["-o", "type=oic,dest=x"], "did you mean oci?"),
+        (["-o", "type=oci,dst=x"], "did you mean dest?"),
+        (["--secret", "src=x"], "--secret id="),
+        (["--push"], "-t"),
+        (["-t", "UPPER:1"], "lowercase"),
+        (["--add-host", "x"], "NAME:ADDRESS"),
+        (["--network", "mine"], "default, none or host"),
+        (["--sbom", "true"], "not supported yet"),
+        (["--compression", "lzma"], "gzip"),
+        (["--ssh", "default"], "agent"),
+    ],
+)
+def test_a_word_that_makes_no_sense_is_refused_before_anything_is_done(
+    bench: "Bench", base: str, words: Sequence[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    bench.write({"Dockerfile": base})
+    done = pybuild(bench, *words, str(bench.context))
+    assert done.returncode in {1, 2}
+    assert says in done.stderr
+    assert "#1" not in done.stderr
+
+
+def test_the_context_may_be_an_archive_on_standard_input(bench: "Bench", base: str, tmp_path: Path) -> None:
+    bench.write({"Dockerfile": base})
+    subprocess.run(["tar", "czf", str(tmp_path / "c.tgz"), "-C", str(bench.context), "."], check=True)
+    with (tmp_path / "c.tgz").open("rb") as archive:
+        assert pybuild(bench, "-t", "a", "-", stdin=archive).returncode == 0
+
+
+def test_a_lone_dockerfile_may_come_on_standard_input(bench: "Bench", base: str) -> None:
+    assert pybuild(bench, "-", text="FROM scratch\nCOPY <<x /x\nhi\nx\n").returncode == 0
+    assert pybuild(bench, "-f", "-", str(bench.context), text=base).returncode == 0
+
+
+def test_files_go_to_standard_output_as_an_archive(bench: "Bench") -> None:
+    bench.write({"Dockerfile": "FROM scratch\nCOPY <<x /x\nhi\nx\n"})
+    done = subprocess.run(command(bench, "-o", "-", str(bench.context)), capture_output=True, timeout=60, check=True)
+    listed = subprocess.run(["tar", "t"], input=done.stdout, capture_output=True, check=True)
+    assert listed.stdout == b"x\n"
+
+
+def test_a_build_argument_without_value_comes_from_the_environment(
+    bench: "Bench", base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FROM_ENV", "seen")
+    bench.write({"Dockerfile": base + "ARG FROM_ENV\nRUN echo $FROM_ENV\n"})
+    assert "seen" in pybuild(bench, "--build-arg", "FROM_ENV", str(bench.context)).stderr
+
+
+@pytest.fixture
+def waiting(bench: "Bench", base: str) -> Iterator[subprocess.Popen[str]]:
+    """A build that has come to a step that does not end."""
+    bench.write({"Dockerfile": base + WAITS})
+    process = subprocess.Popen(
+        command(bench, "--progress", "plain", str(bench.context)), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.endswith("started\n"):
+            break
+    yield process
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_build_stops_its_steps_and_leaves_nothing(
+    bench: "Bench", waiting: subprocess.Popen[str], number: int, code: int
+) -> None:
+    until(lambda: processes_named("sleep\x001000"))
+    waiting.send_signal(number)
+    assert waiting.wait(20) == code
+    assert not processes_named("sleep\x001000")
+    assert bench.leftovers()["snapshots"] == []
+
+
+def test_a_killed_build_takes_its_steps_along_and_the_next_one_cleans_up(
+    bench: "Bench", base: str, waiting: subprocess.Popen[str]
+) -> None:
+    waiting.kill()
+    waiting.wait(20)
+    until(lambda: not processes_named("sleep\x001000"))
+    assert len(bench.leftovers()["snapshots"]) == 1  # type: ignore[arg-type]
+    bench.build(base + "FROM base\nRUN echo again\n")
+    assert bench.leftovers()["snapshots"] == []
+
+
+def test_a_cached_build_is_done_in_half_a_second(bench: "Bench", base: str) -> None:
+    bench.write({"Dockerfile": base + "FROM base\n" + "".join(f"RUN echo {n} > /f{n}\n" for n in range(10))})
+    assert pybuild(bench, "-t", "a", str(bench.context)).returncode == 0
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        done = pybuild(bench, "-t", "a", str(bench.context))
+        took.append(time.monotonic() - began)
+        assert done.stderr.count("CACHED") == 12
+    assert min(took) < 0.5
