@@ -230,11 +230,12 @@ def _mounts(record: Record, placement: Placement) -> Iterable[Mount]:
         if host_ipc and mount.destination in {"/dev/shm", "/dev/mqueue"}:
             mount = Mount(mount.destination, "bind", mount.destination, ("rbind", "rprivate"))
         yield mount
+    etc_access = ("ro",) if record.options.read_only else ()  # as docker does: read-only means these too
     for name in _ETC:
         if f"/etc/{name}" not in chosen:
             source = (placement.etc or placement.directory) / name
             if source.exists():
-                yield Mount(f"/etc/{name}", "bind", str(source), ("rbind", "rprivate"), create="file")
+                yield Mount(f"/etc/{name}", "bind", str(source), ("rbind", "rprivate", *etc_access), create="file")
     for point in sorted(record.mounts, key=lambda point: point.destination.count("/")):
         access = ("ro",) if point.read_only else ()
         if point.type == "tmpfs":

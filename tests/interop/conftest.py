@@ -82,6 +82,7 @@ def docker(work: Path, net: None) -> Iterator[Tool]:
 @pytest.fixture(scope="module")
 def podman(work: Path, net: None) -> Tool:
     """podman with storage of the module's own; runc, since crun refuses hybrid cgroup trees and its limits."""
+    (work / "auth.json").write_text("{}")
     return Tool(
         ("podman", "--root", str(work / "podman"), "--runroot", str(work / "podman-run"), "--runtime", "runc",
          "--cgroup-manager", "cgroupfs", "--storage-driver", "overlay", "--events-backend", "file"),

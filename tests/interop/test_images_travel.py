@@ -40,15 +40,17 @@ def home(request: pytest.FixtureRequest) -> str:
     return found
 
 
+@pytest.fixture(scope="module")
+def image(pybuild: Tool, context: Path, home: str) -> str:
+    """Built and pushed by us."""
+    name = f"{home}/ours/app:1"
+    pybuild("build", "-t", name, str(context))
+    pybuild("push", name)
+    return name
+
+
 class TestOurImages:
     """Built and pushed by pybuild."""
-
-    @pytest.fixture(scope="class")
-    def image(self, pybuild: Tool, context: Path, home: str) -> str:
-        name = f"{home}/ours/app:1"
-        pybuild("build", "-t", name, str(context))
-        pybuild("push", name)
-        return name
 
     def test_run_by_docker(self, docker: Tool, image: str) -> None:
         docker("pull", image)
@@ -56,7 +58,7 @@ class TestOurImages:
 
     def test_run_by_podman(self, podman: Tool, image: str) -> None:
         podman("pull", "--tls-verify=false", image)
-        assert podman("run", "--rm", "--network", "none", "--cgroups=disabled", image) == MESSAGE
+        assert podman("run", "--rm", "--network", "none", image) == MESSAGE
 
     def test_copied_by_skopeo_byte_for_byte(self, skopeo: Tool, image: str, tmp_path: Path) -> None:
         skopeo("copy", "--src-tls-verify=false", "--preserve-digests", f"docker://{image}", f"oci:{tmp_path}/layout:1")
