@@ -130,8 +130,9 @@ class _Carrier:
             poll.register(self.running.fileno(), select.POLLIN | (select.POLLOUT if waiting else 0))
             if stdin and not waiting:
                 poll.register(0, select.POLLIN)
-            elif stdin:
-                poll.unregister(0)
+            else:
+                with contextlib.suppress(KeyError):  # a pipe that was hung up would wake us all the time
+                    poll.unregister(0)
             events = dict(poll.poll())
             if wakeup in events:
                 self._signals(os.read(wakeup, 64))
@@ -143,7 +144,7 @@ class _Carrier:
                 if isinstance(piece, Exit):
                     return piece
                 self._write(2 if piece.kind == STDERR else 1, piece.data)
-            if 0 in events and stdin:
+            if stdin and not waiting and events.get(0):
                 data = _read_input()
                 self.pending, detached = self.keys.feed(data)
                 if detached:
@@ -152,7 +153,6 @@ class _Carrier:
                     return None
                 if not data:
                     stdin, self.ending = False, True
-                    poll.unregister(0)
 
     def _send(self) -> None:
         """Pass on what was typed, then that there is no more."""

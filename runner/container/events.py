@@ -94,6 +94,16 @@ class Outlet:
         del events
         was_congested = self.congested
         try:
+            self._write_what_fits()
+        except OSError:  # the process closed its input: what else is typed has no reader
+            self.abandon()
+        if self._ending and not self._queue:
+            self.abandon()
+        if was_congested and not self.congested:
+            self._on_room()
+
+    def _write_what_fits(self) -> None:
+        try:
             while self._queue and self._fd >= 0:
                 written = os.write(self._fd, self._queue[0])
                 self._size -= written
@@ -103,14 +113,8 @@ class Outlet:
         except BlockingIOError:
             self._loop.watch(self._fd, self._flush, select.EPOLLOUT)
             return
-        except OSError:  # the process closed its input: what else is typed has no reader
-            self.abandon()
-        if self._ending:
-            self.abandon()
-        elif self._fd >= 0:
+        if self._fd >= 0:
             self._loop.forget(self._fd)
-        if was_congested:
-            self._on_room()
 
 
 class Conversation:

@@ -35,6 +35,7 @@ from runner.errors import NoSuchContainer, RunnerError
 from runner.kernel import calls
 
 LINGER = 20.0  # seconds that a supervisor with nothing to do waits for the next container
+MAX_FD = (1 << 31) - 1
 SOCKET, LOCK = "supervisor.sock", "supervisor.lock"
 
 
@@ -438,6 +439,7 @@ def _discard(items: list[Conversation], item: Conversation) -> None:
 def main(arguments: Sequence[str]) -> None:
     """`private FD`: serve the process at the other end of socket FD. `shared FD`: serve all who connect to it."""
     kind, fd = arguments[0], int(arguments[1])
+    calls.close_range(fd + 1, MAX_FD, cloexec=False)  # what our starter had open is none of our business
     os.chdir("/")
     os.umask(0o022)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
