@@ -17,7 +17,8 @@ from pybuild.errors import Conflict, NotFound, UsageError
 from registry.client.progress import Progress
 from registry.errors import ManifestUnknown, NameUnknown, RegistryError
 from registry.layouts import UNNAMED, load_archive, write_docker_archive, write_oci_layout
-from registry.model import Digest, History, Index, Manifest, Reference, parse_manifest
+from registry.model import Digest, History, ImageConfig, Index, Manifest, Reference, parse_manifest
+from registry.model.digest import chain_ids
 from registry.model.media_types import INDEX_TYPES
 from registry.storage import ContentStore, StoredImage, StoredManifest, StoredTag
 from registry.storage.images import find_by_id, find_image, image_size
@@ -149,7 +150,9 @@ class Images:
             NotFound, Conflict.
         """
         names = self._names_to_remove(name, force=force)
+        unpacked = self._chains(names)
         done = [removed for stored in names for removed in self._remove_one(stored)]
+        self._forget_unpacked(unpacked, grace_seconds)
         self._store.collect(grace_seconds=grace_seconds)
         return done
 
@@ -159,10 +162,14 @@ class Images:
         Returns:
             What was removed, and how many bytes that freed.
         """
-        done: list[Removed] = []
-        for stored in [*(self._store.images() if every else []), *self._store.untagged()]:
-            if not any(self._in_use(image) for image in self._ids(stored)):
-                done += self._remove_one(stored)
+        going = [
+            stored
+            for stored in [*(self._store.images() if every else []), *self._store.untagged()]
+            if not any(self._in_use(image) for image in self._ids(stored))
+        ]
+        unpacked = self._chains(going)
+        done = [removed for stored in going for removed in self._remove_one(stored)]
+        self._forget_unpacked(unpacked, grace_seconds)
         return done, self._store.collect(grace_seconds=grace_seconds).bytes
 
     def inspect(self, name: str) -> dict[str, Any]:
@@ -400,6 +407,25 @@ class Images:
         for image in images:
             if not self._store.find_manifests("config", str(image)):
                 yield Removed("Deleted", str(image))
+
+    def _chains(self, names: Sequence[StoredTag]) -> set[str]:
+        """The names of the file systems that these images unpack to."""
+        found: set[str] = set()
+        for image in {image for stored in names for image in self._ids(stored)}:
+            with contextlib.suppress(RegistryError):  # an artifact's config, or one that is not here
+                diff_ids = ImageConfig.parse(self._store.read(image)).rootfs.diff_ids
+                found.update(map(str, chain_ids(diff_ids) if diff_ids else ()))
+        return found
+
+    def _forget_unpacked(self, chains: set[str], idle_seconds: float) -> None:
+        """Remove unpacked file systems that only the removed images had, unless somebody stands on them."""
+        if not chains or not (self._store.root / "snapshots").exists():
+            return
+        from builder.snapshots import Snapshots
+
+        gone = chains - self._chains(self._everything())
+        with Snapshots(self._store.root) as snapshots:
+            snapshots.sweep(lambda name: name not in gone, idle_seconds=idle_seconds)
 
 
 def _is_bare_id(name: str) -> bool:

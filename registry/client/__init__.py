@@ -61,7 +61,7 @@ def pull(
     Raises:
         ManifestUnknown, Unauthorized, Denied, TransferError, DigestInvalid, SizeInvalid, ManifestInvalid, StoreError.
     """
-    from registry.client.pull import pull_image
+    from registry.client.pulling import pull_image
 
     return pull_image(
         store,
@@ -100,7 +100,7 @@ def push(
         ManifestUnknown: no such image in the store.
         Unauthorized, Denied, TransferError: the registry does not take it.
     """
-    from registry.client.push import push_image
+    from registry.client.pushing import push_image
 
     return push_image(store, reference, source=source, progress=progress, settings=settings, credentials=credentials)
 

@@ -2,7 +2,7 @@
 
 Promises: a manifest that is returned has been checked against its digest and its media type; errors say which registry
           said what.
-Not here: which content to move and where it is kept (pull.py, push.py).
+Not here: which content to move and where it is kept (pulling.py, pushing.py).
 """
 
 import contextlib
@@ -225,12 +225,10 @@ class RegistryClient:
         with self.transport.open(Request("GET", url, self._at_home(), headers)) as response:
             yield response
 
-    def has_blob(self, path: str, digest: Digest, scopes: tuple[str, ...] = ()) -> bool:
-        wanted = scopes or (repository_scope(path, "pull"),)
-        answer = self._fetch("HEAD", f"/v2/{self._name(path)}/blobs/{digest}", scopes=wanted)
-        if answer.status not in {200, 404}:
-            raise self._error(answer, f"blob {digest.short} of {path}")
-        return answer.status == 200
+    def has_blob(self, path: str, digest: Digest) -> bool:
+        """Whether it need not be sent. A registry that won't say will say so when it is sent."""
+        scopes = (repository_scope(path, "pull,push"),)
+        return self._fetch("HEAD", f"/v2/{self._name(path)}/blobs/{digest}", scopes=scopes).status == 200
 
     def has_manifest(self, path: str, digest: Digest) -> bool:
         scopes = (repository_scope(path, "pull,push"),)

@@ -1,12 +1,13 @@
 """A few jobs at once, in threads; the first failure ends them all."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
 from registry.client.transport import Cancelled
 
-_PATIENCE = 5.0  # seconds for the others to notice that it is over
+_PATIENCE = 2.0  # seconds for the others to notice that it is over
 
 
 def run_all(jobs: Sequence[Callable[[], None]], workers: int, stop: threading.Event) -> None:
@@ -35,8 +36,9 @@ def run_all(jobs: Sequence[Callable[[], None]], workers: int, stop: threading.Ev
         stop.set()
         raise
     finally:
+        deadline = time.monotonic() + _PATIENCE
         for thread in threads:
-            thread.join(_PATIENCE if stop.is_set() else None)
+            thread.join(max(0.0, deadline - time.monotonic()) if stop.is_set() else None)
     if failure is not None:
         raise failure
 

@@ -221,12 +221,18 @@ class Transport:
 def _new_client(settings: ClientSettings, context: ssl.SSLContext) -> httpx.Client:
     connections = settings.parallel + 2
     direct = ("all://localhost", "all://127.0.0.1", "all://[::1]")  # a proxy has another loopback than we
-    client = httpx.Client(
-        verify=context,
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-        headers={"User-Agent": "pybuild"},
-        mounts=dict.fromkeys(direct),
-    )
+    try:
+        client = httpx.Client(
+            verify=context,
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            headers={"User-Agent": "pybuild"},
+            mounts=dict.fromkeys(direct),
+        )
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        raise TransferError(
+            f"can't use the proxy of the environment: {error}",
+            hint="see HTTP_PROXY, HTTPS_PROXY, ALL_PROXY; http:// proxies work",
+        ) from None
     client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # a registry needs none; keep none
     return client
 

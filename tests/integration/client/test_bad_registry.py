@@ -3,13 +3,19 @@
 import itertools
 import json
 import resource
+import select
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from registry.client import ClientSettings, pull
 from registry.errors import (
     DigestInvalid,
+    DiskFull,
     ManifestInvalid,
     ManifestUnknown,
     RegistryError,
@@ -377,3 +383,54 @@ class TestLoad:
         fake.on("HEAD", "/v2/", Reply(401, b"", {"WWW-Authenticate": bearer}))
         assert "pybuild login" in str(refused(Unauthorized).hint)
         assert len(fake.requests) < 10
+
+
+class TestProxies:
+    def test_this_machine_is_reached_without_one(
+        self, fake: FakeRegistry, fetch: Callable[..., Digest], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fake.add_image()
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+        assert fetch()
+
+    def test_one_that_can_not_be_used(
+        self, fake: FakeRegistry, refused: Callable[..., RegistryError], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:1")
+        assert "HTTP_PROXY" in str(refused(TransferError).hint)
+
+
+class TestThisMachine:
+    def test_a_full_disk_leaves_nothing_behind(
+        self, fake: FakeRegistry, ram_path: Path, settings: ClientSettings
+    ) -> None:
+        small = ram_path / "small"
+        small.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(small)], check=True)
+        try:
+            fake.add_image(layers=[BIG * 4])
+            with ContentStore.open(small) as store:
+                with pytest.raises(DiskFull) as caught:
+                    pull(store, Reference.parse(f"{fake.domain}/app:1"), settings=settings)
+                assert caught.value.hint
+                assert store.images() == []
+                fake.add_image(layers=[b"small"])
+                assert pull(store, Reference.parse(f"{fake.domain}/app:1"), settings=settings)
+        finally:
+            subprocess.run(["umount", str(small)], check=True)
+
+    def test_ctrl_c_ends_it_at_once(self, fake: FakeRegistry, root: Path) -> None:
+        manifest = fake.add_image(layers=[BIG])
+        fake.on("GET", f"/blobs/{manifest.layers[0].digest}", Reply(hang=True))
+        command = [sys.executable, "-m", "pybuild.cli.main", "--root", str(root), "pull", f"{fake.domain}/app:1"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        while not fake.seen("GET", f"/blobs/{manifest.layers[0].digest}"):
+            assert process.poll() is None
+            select.select([], [], [], 0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=15)
+        assert process.returncode == 130
+        assert out == ""
+        assert "Traceback" not in err
+        with ContentStore.open(root) as store:
+            assert store.images() == []
