@@ -12,7 +12,7 @@ import marshal
 import os
 import posixpath
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from operator import attrgetter, itemgetter
@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
 from builder.dockerfile.ignore import IgnoreRules
-from builder.dockerfile.match import PatternInvalid, go_match, has_wildcard, plain
+from builder.dockerfile.match import PatternInvalid, go_match
 from builder.errors import ContextError, NotYet
 from builder.ops import intake
-from builder.ops.intake import Found, Text
+from builder.ops.intake import Text
+from builder.ops.sources import Found, Source, find
 from builder.ops.statcache import Content, FileKey, StatCache, is_settled
 from registry.model import Digest
 from runner.kernel.paths import open_in_root, open_root
 
-_LINKS = 40  # as many symbolic links as the kernel follows
 _SMALL = 1 << 20
 _REMOTE = ("http://", "https://", "git://", "ssh://", "git@", "github.com/")
 _CAPABILITY = "security.capability"
@@ -75,13 +75,6 @@ _NAME = attrgetter("name")
 _STAMP = itemgetter(
     *(FileEntry._fields.index(name) for name in FileEntry._fields if name not in ("kind", "links", "rdev"))
 )
-
-
-class Match(NamedTuple):
-    """What a source of COPY stands for: its own name, and the entry it leads to, links followed."""
-
-    name: str  # last part of the path as written; "" for the root
-    entry: FileEntry
 
 
 class Context:
@@ -141,7 +134,7 @@ class Context:
                 f"can't read the build context {source}: {error.strerror}", hint=_near_path(path)
             ) from error
         if stat.S_ISDIR(found.st_mode):
-            text = Found(intake.read_text(_given(stdin), "Dockerfile")) if dockerfile == "-" else None
+            text = intake.Found(intake.read_text(_given(stdin), "Dockerfile")) if dockerfile == "-" else None
             return cls._from_directory(Path(os.path.realpath(path)), source, text, dockerfile, cache)
         with path.open("rb") as file:
             start, stream = intake.peek(file)
@@ -160,7 +153,7 @@ class Context:
 
     @classmethod
     def _from_directory(
-        cls, root: Path, title: str, given: Found | None, asked: str | None, cache: StatCache | None
+        cls, root: Path, title: str, given: intake.Found | None, asked: str | None, cache: StatCache | None
     ) -> Self:
         found = given or intake.find_dockerfile(root, asked, machine=True)
         return cls(root, title=title, rules=_rules(root, found), dockerfile=found.text, cache=cache)
@@ -210,143 +203,45 @@ class Context:
 
     # -- looking
 
-    def find(self, pattern: str) -> list[Match]:
-        """What a source of COPY or ADD names, in order of names.
-
-        A wildcard may match nothing; a plain path must be there. Leading "/" and ".." mean the root.
+    def find(self, pattern: str) -> list[Found]:
+        """What a source of COPY or ADD names, links followed, in order of names (see sources.py).
 
         Raises:
             ContextError: nothing is there, or .dockerignore leaves it out, or the pattern is broken.
         """
-        path = posixpath.normpath("/" + pattern).lstrip("/")
-        if not has_wildcard(path):
-            entry = self._look(plain(path))
-            if entry is None:
-                raise self._missing(pattern, plain(path))
-            return [Match(posixpath.basename(plain(path)), entry)]
         try:
-            return list(self._glob(path))
+            for part in pattern.split("/"):
+                go_match(part, "")  # broken, it is told even where there is nothing to match
+            return find(Source(self._fd, pattern, self.rules, where=f"the build context ({self.title})"))
         except PatternInvalid as error:
             raise ContextError(f"broken pattern {pattern!r}: {error}") from error
 
-    def walk(self, match: Match, excludes: IgnoreRules | None = None) -> list[FileEntry]:
-        """The entry itself and, below a directory, all that is kept, each directory before what it holds.
+    def walk(self, found: Found, excludes: IgnoreRules | None = None) -> list[FileEntry]:
+        """What was found and, below a directory, all that is kept, each directory before what it holds.
+
+        The same as sources.walk() tells, but all at once and in a third of the time.
 
         Args:
-            match: found before.
-            excludes: rules of --exclude; their paths count from the match.
+            found: one of find()'s.
+            excludes: rules of --exclude; their paths count from what was found.
         """
-        return _pruned(self._descend(match.entry, excludes))
+        return _pruned(self._descend(_entry(found.path, found.stat, ""), excludes))
 
     def entries(self, pattern: str, excludes: IgnoreRules | None = None) -> list[FileEntry]:
         """find() and walk() in one."""
-        return [entry for match in self.find(pattern) for entry in self.walk(match, excludes)]
+        return [entry for found in self.find(pattern) for entry in self.walk(found, excludes)]
 
     def open_file(self, entry: FileEntry) -> int:
         """Open a regular file for reading; the kernel keeps the look-up within the context."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         return open_in_root(self._fd, entry.path, flags)
 
-    def _look(self, path: str) -> FileEntry | None:
-        """The entry at a path, links followed within the context; None if it is not there or left out."""
-        real = self._resolve(path)
-        entry = None if real is None else self._stat(real)
-        if entry is None or not self._is_kept(entry):
-            return None
-        if path != real and self.rules.excluded(path) and not self.rules.may_hold_included(path):
-            return None  # the link to it is left out
-        return entry
-
-    def _is_kept(self, entry: FileEntry) -> bool:
-        """A directory that is left out is there for the sake of what is kept below it."""
-        if not entry.path or not self.rules.excluded(entry.path):
-            return True
-        if entry.kind is not Kind.DIRECTORY or not self.rules.may_hold_included(entry.path):
-            return False
-        return bool(_pruned(self._descend(entry, None)))
-
-    def _stat(self, path: str) -> FileEntry | None:
-        try:
-            return _entry(path, os.lstat(os.path.join(self.root, path)), self._link(path))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise self._unreadable(path, error) from error
-
-    def _link(self, path: str) -> str:
-        try:
-            return os.readlink(os.path.join(self.root, path))
-        except OSError:
-            return ""
-
-    def _resolve(self, path: str) -> str | None:
-        """Follow links component by component; ".." and absolute targets stop at the root."""
-        done: list[str] = []
-        todo = [part for part in reversed(path.split("/")) if part]
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part == ".":
-                continue
-            if part == "..":
-                del done[-1:]
-                continue
-            here = "/".join((*done, part))
-            target = self._link(here)
-            if not target:
-                done.append(part)
-                continue
-            links += 1
-            if links > _LINKS:
-                return None
-            if target.startswith("/"):
-                done.clear()
-            todo += [piece for piece in reversed(target.split("/")) if piece]
-        return "/".join(done)
-
-    def _glob(self, path: str) -> Iterator[Match]:
-        """Match part by part: no wildcard crosses a slash. What is before the first one may lead through links."""
-        parts = path.split("/")
-        fixed = next(number for number, part in enumerate(parts) if has_wildcard(part))
-        start = self._resolve(plain("/".join(parts[:fixed])))
-        for part in parts:
-            go_match(part, "")  # a broken pattern is told even where nothing is there to match
-        level = [start] if start is not None else []
-        for number, part in enumerate(parts[fixed:], fixed):
-            last = number == len(parts) - 1
-            found: list[str] = []
-            for directory in level:
-                for name in self._names(directory):
-                    if not go_match(part, name):
-                        continue
-                    here = f"{directory}/{name}" if directory else name
-                    if not last:
-                        found.append(here)
-                    elif (entry := self._seen(here)) is not None:
-                        yield Match(name, entry)
-            level = found
-
-    def _seen(self, path: str) -> FileEntry | None:
-        """A name that a wildcard matched: left out under its own name, it is not there, wherever it leads."""
-        own = self._stat(path)
-        return self._look(path) if own is not None and self._is_kept(own) else None
-
-    def _names(self, directory: str) -> list[str]:
-        try:
-            file = open_in_root(self._fd, directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            return []
-        try:
-            return sorted(os.listdir(file))
-        finally:
-            os.close(file)
-
     # -- walking
 
     def _descend(self, top: FileEntry, excludes: IgnoreRules | None) -> list[tuple[FileEntry, bool]]:
         """Entries in order, each with whether it is itself left out (a directory that may hold what is kept)."""
         found: list[tuple[FileEntry, bool]] = []
-        stack = [(top, bool(top.path) and self.rules.excluded(top.path))]
+        stack = [(top, False)]  # what was found is there, be it for what it holds
         while stack:
             item = stack.pop()
             found.append(item)
@@ -394,7 +289,7 @@ class Context:
             ContextError: as find(); a file can't be read.
         """
         rules = IgnoreRules.of(excludes)
-        selected = [(match, self.walk(match, rules)) for pattern in patterns for match in self.find(pattern)]
+        selected = [(found, self.walk(found, rules)) for pattern in patterns for found in self.find(pattern)]
         fingerprint = _fingerprint(selected)
         every = [entry for _, entries in selected for entry in entries]
         if self._cache is None:
@@ -447,36 +342,6 @@ class Context:
             hint=f"leave it out with a line in .dockerignore: {path}" if path else None,
         )
 
-    def _missing(self, pattern: str, path: str) -> ContextError:
-        real = self._resolve(path)
-        for place in (path, real):
-            if place and real and self._stat(real) is not None and self.rules.excluded(place):
-                rule = self.rules.decided_by(place)
-                where = f"{self.rules.file}:{rule.line}" if rule else self.rules.file
-                shown = f" ({rule.pattern})" if rule else ""
-                return ContextError(
-                    f"{pattern!r} is in the build context ({self.title}), but {where} leaves it out{shown}",
-                    hint=f"add a line !{place} below it",
-                )
-        return ContextError(f"{pattern!r} is not in the build context ({self.title})", hint=self._near(path))
-
-    def _near(self, path: str) -> str | None:
-        """The name in the deepest directory of `path` that is there, which is most like the one that is not."""
-        parts = path.split("/")
-        for number, part in enumerate(parts):
-            above = "/".join(parts[:number])
-            if (real := self._resolve(above)) is None:
-                return None
-            names = self._names(real)
-            if part not in names:
-                near = difflib.get_close_matches(part, names, n=1)
-                if near:
-                    return f"did you mean {'/'.join((*parts[:number], near[0]))}?"
-                if number == 0 and os.path.isabs(path):
-                    return None
-                return None if above else "paths count from the root of the build context"
-        return None
-
 
 def _entry(path: str, found: os.stat_result, link: str) -> FileEntry:
     mode = found.st_mode
@@ -512,25 +377,23 @@ def _pruned(found: Sequence[tuple[FileEntry, bool]]) -> list[FileEntry]:
     return kept[::-1]
 
 
-Selected = Sequence[tuple[Match, Sequence[FileEntry]]]
+Selected = Sequence[tuple[Found, Sequence[FileEntry]]]
 
 
 def _fingerprint(selected: Selected) -> bytes:
     """What the stats of a selection say; equal only if nothing was changed. An inode's kind never changes."""
-    stamps = [(match.name, list(map(_STAMP, entries))) for match, entries in selected]
+    stamps = [(found.name, list(map(_STAMP, entries))) for found, entries in selected]
     return hashlib.sha256(marshal.dumps(stamps, 2)).digest()  # 2: later formats depend on who shares an object
 
 
 def _digest(selected: Selected, contents: Contents) -> Digest:
     """Records of so many fields, each ended by a zero byte, which no name holds: no two selections collide."""
     records: list[str] = []
-    for match, entries in selected:
-        top = match.entry
-        cut = len(top.path) + 1 if top.path else 0
-        is_tree = top.kind is Kind.DIRECTORY
+    for found, entries in selected:
+        cut = len(found.path) + 1 if found.path else 0
         for entry in entries:
             kind = entry.kind
-            name = entry.path[cut:] if is_tree else match.name
+            name = entry.path[cut:] if found.is_dir else found.name
             records.append(f"{kind.name}\0{name}\0{entry.mode:o}\0{entry.link}\0")
             if kind is Kind.FILE:
                 content = contents[entry.device, entry.inode]
@@ -564,7 +427,7 @@ def _given(stdin: BinaryIO | None) -> BinaryIO:
     return stdin
 
 
-def _rules(root: Path, found: Found | None) -> IgnoreRules:
+def _rules(root: Path, found: intake.Found | None) -> IgnoreRules:
     text = intake.find_ignore_file(root, found)
     return (
         IgnoreRules() if text is None else IgnoreRules.parse(text.content.decode("utf-8", "surrogateescape"), text.name)
