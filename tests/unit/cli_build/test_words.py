@@ -1,0 +1,81 @@
+"""The words of `pybuild build`, and what they ask of the builder."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builder.build import Secret
+from pybuild.cli.build import Line, parse_secret
+from pybuild.errors import UsageError
+
+LINE = Line(
+    context=".", tags=(), file=None, target="", build_args=(), contexts=(), labels=(), secrets=(), agents=(), allow=(),
+    no_cache=False, pull=False, network="default", hosts=(), platform=None, outputs=(), push=False, load=False,
+    compression=None, iidfile=None, metadata_file=None, quiet=False, progress="auto", attest=None,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SOURCE_DATE_EPOCH", "SSH_AUTH_SOCK", "TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("id=a,src=/f", Secret("a", Path("/f"))),
+        ("id=a,source=/f,type=file", Secret("a", Path("/f"))),
+        ("id=a,env=V", Secret("a", None, "V")),
+        ("type=env,id=a", Secret("a", None, "a")),
+        ("id=a", Secret("a", Path("a"))),
+        ('id=a,"src=/with,comma"', Secret("a", Path("/with,comma"))),
+    ],
+)
+def test_secrets(text: str, secret: Secret) -> None:
+    assert parse_secret(text) == secret
+
+
+def test_a_secret_with_only_an_id_is_the_variable_of_that_name_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "x")
+    assert parse_secret("id=TOKEN") == Secret("TOKEN", None, "TOKEN")
+
+
+@pytest.mark.parametrize("text", ["", "src=/f", "id=a,src=b,env=c", "id=a,colour=red", "id=a,type=vault"])
+def test_no_secrets(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_secret(text)
+
+
+def test_source_date_epoch_comes_from_the_argument_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert LINE.request().epoch is None
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "7")
+    assert LINE.request().epoch == 7
+    assert replace(LINE, build_args=("SOURCE_DATE_EPOCH=8",)).request().epoch == 8
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(UsageError):
+        LINE.request()
+
+
+def test_an_output_says_how_to_pack(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = replace(LINE, outputs=("type=oci,dest=x,compression=zstd,compression-level=9",))
+    assert asked.request().compression == "zstd:9"
+    assert replace(asked, compression="gzip").request().compression == "gzip"
+
+
+def test_hosts_take_both_forms() -> None:
+    hosts = replace(LINE, hosts=("a:10.0.0.1", "b=[::1]", "c:::1")).request().hosts
+    assert hosts == (("a", "10.0.0.1"), ("b", "::1"), ("c", "::1"))
+
+
+def test_names_get_a_tag() -> None:
+    assert [str(tag) for tag in replace(LINE, tags=("app", "reg.io/x:2")).request().tags] == [
+        "app:latest",
+        "reg.io/x:2",
+    ]
+
+
+def test_an_argument_that_is_nowhere_is_left_out() -> None:
+    request = replace(LINE, build_args=("TOKEN", "A=1", "B=")).request()
+    assert request.build_args == {"A": "1", "B": ""}
