@@ -109,10 +109,8 @@ class ParentSide:
         """Returns the terminal's descriptor, if there is one. Raises what the child failed with."""
         console: int | None = None
         while True:
-            data, fds, _, _ = socket.recv_fds(self._sock, _LIMIT, 1)
+            data, fds = self._receive()
             console = fds[0] if fds else console
-            if console is not None:
-                os.set_inheritable(console, False)
             if not data:
                 raise RunnerError("the container's first process died before it was ready")
             message = json.loads(data)
@@ -124,12 +122,24 @@ class ParentSide:
     def go(self) -> None:
         """Let the program be executed; returns when it runs. Raises CommandNotFound, NotExecutable, RunnerError."""
         self._tell(_GO)
-        while data := self._sock.recv(_LIMIT):
+        while data := self._receive()[0]:
             self._heard(json.loads(data))
         self._sock.close()
 
     def close(self) -> None:
         self._sock.close()
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        """One packet; nothing at the end."""
+        try:
+            return self._receive_once()
+        except ConnectionResetError:
+            # once, when the child ended without reading all that we told; what it said before comes after that
+            return self._receive_once()
+
+    def _receive_once(self) -> tuple[bytes, list[int]]:
+        data, fds, _, _ = socket.recv_fds(self._sock, _LIMIT, 1, socket.MSG_CMSG_CLOEXEC)
+        return data, fds
 
     def _tell(self, word: bytes) -> None:
         try:

@@ -99,7 +99,9 @@ def create(spec: ContainerSpec, stdio: Stdio, fds: Sequence[int] = (), *, die_wi
             _first_process(spec, plan, ns, channel, fds)
 
         keep = (*plan.streams, *fds, *ns.fds)
-        return _fork(first_process, lambda: _cgroup(spec), keep, pid_namespace=ns.pid, owns_cgroup=True)
+        created = _fork(first_process, lambda: _cgroup(spec), keep, pid_namespace=ns.pid, owns_cgroup=True)
+        created.cgroup.warnings += _not_ours(spec.process)
+        return created
     finally:
         ns.close()
 
@@ -247,6 +249,13 @@ def _filter(spec: ContainerSpec, process: Process) -> bytes:
         return compile_default(capabilities.parse(name) for name in process.capabilities)
     except ValueError as error:
         raise RunnerError(str(error), hint="run without it by --security-opt seccomp=unconfined") from None
+
+
+def _not_ours(process: Process) -> list[str]:
+    """We can't hand on what we do not have."""
+    _, permitted, _ = capabilities.own()
+    missing = capabilities.names(capabilities.mask(process.capabilities) & ~permitted)
+    return [f"the container does not get {', '.join(missing)}: this process has not got it either"] if missing else []
 
 
 def _lost_mknod(pid: int, spec: ContainerSpec) -> bool:

@@ -329,7 +329,7 @@ class Tree:
         for path in self._expanded(paths):
             try:
                 target = open_in_root(self.fd, path, os.O_PATH)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             tree = mounts.bind("", directory=target, recursive=True)
             mounts.attributes(tree, set_=calls.MOUNT_ATTR_RDONLY, recursive=True)

@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from runner.container import launch
 from runner.container.launch import Stdio
 from runner.container.spec import Device, Mount, Namespaces, Process, Resources, Rlimit, RootFilesystem
 from runner.errors import CommandNotFound, NoSuchContainer, NotExecutable, RunnerError
-from runner.kernel.cgroups import Cgroup
+from runner.kernel import calls, capabilities
+from runner.kernel.cgroups import Cgroup, Hierarchies
 from tests.containers import Boxes
 
 pytestmark = pytest.mark.root
@@ -343,6 +345,76 @@ class TestExec:
         spec = boxes.spec("true")
         with pytest.raises(NoSuchContainer):
             launch.enter(2**22 - 1, spec, Process(("true",)), Stdio(0, 1, 2))
+
+
+class TestSharingWithTheHost:
+    def test_network_and_processes(self, boxes: Boxes) -> None:
+        wanted = Namespaces(net="host", pid="host", ipc="host", uts="host")
+        ended = boxes.sh(
+            "for kind in net pid; do readlink /proc/self/ns/$kind; done; hostname", namespaces=wanted, sysctls=()
+        )
+        own = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "pid")]
+        assert ended.lines == [*own, os.uname().nodename]
+
+    def test_what_it_leaves_running_is_killed(self, boxes: Boxes) -> None:
+        """Without a PID namespace of its own, nothing but the control group holds them together."""
+        ended = boxes.sh("sleep 60 > /dev/null 2>&1 & echo $!", namespaces=Namespaces(pid="host"))
+        assert not Path(f"/proc/{ended.output.strip()}/root").exists()
+
+    @pytest.mark.parametrize(("option", "seen"), [("rslave", True), ("rprivate", False)])
+    def test_mounts_that_come_later(self, boxes: Boxes, ram_path: Path, option: str, seen: bool) -> None:
+        volume = ram_path / "volume"
+        (volume / "later").mkdir(parents=True)
+        flags = calls.MS_BIND
+        calls.mount(str(volume), str(volume), None, flags)
+        calls.mount("none", str(volume), None, calls.MS_SHARED)
+        try:
+            mounts = (*boxes.spec().mounts, Mount("/volume", "bind", str(volume), ("rbind", option)))
+            running = boxes.start("sleep", "60", mounts=mounts)
+            calls.mount("tmpfs", str(volume / "later"), "tmpfs")
+            ended = boxes.exec(running, "grep", "-c", "/volume/later", "/proc/mounts")
+            assert ended.output == ("1\n" if seen else "0\n")
+        finally:
+            calls.umount2(str(volume / "later"), calls.MNT_DETACH)
+            calls.umount2(str(volume), calls.MNT_DETACH)
+
+
+class TestOtherMachines:
+    """As seen from here: a machine with control groups of version 2 only, and one with none."""
+
+    def test_version_2_only(self, boxes: Boxes, monkeypatch: pytest.MonkeyPatch) -> None:
+        only = Hierarchies({}, Hierarchies.mounted().v2)
+        monkeypatch.setattr(Hierarchies, "mounted", lambda: only)
+        script = "grep /sys/fs/cgroup /proc/mounts; cat /proc/1/cgroup; mknod /tmp/kmsg c 1 11; cat /tmp/kmsg"
+        ended = boxes.sh(script, namespaces=Namespaces(cgroup="new"))
+        assert ended.lines[0].startswith("cgroup /sys/fs/cgroup cgroup2 ro,nosuid,nodev,noexec")
+        assert "0::/" in ended.lines
+        assert ended.lines[-1] == "cat: can't open '/tmp/kmsg': Operation not permitted"
+
+    def test_no_control_groups_no_device_nodes(self, boxes: Boxes, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What can't be guarded is not given: neither making nor using nodes."""
+        monkeypatch.setattr(Hierarchies, "mounted", lambda: Hierarchies({}))
+        os.mknod(boxes.image / "tmp/kmsg", stat.S_IFCHR | 0o666, os.makedev(1, 11))
+        ended = boxes.sh("mknod /tmp/mem c 1 1; cat /tmp/kmsg; echo fine > /dev/null; echo $?")
+        assert ended.lines[0].endswith("Operation not permitted")
+        assert ended.lines[1].endswith("Permission denied")
+        assert ended.lines[2] == "0"
+        assert any("device rules" in warning for warning in ended.warnings)
+
+    def test_nor_by_exec(self, boxes: Boxes, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Hierarchies, "mounted", lambda: Hierarchies({}))
+        running = boxes.start("sleep", "60")
+        assert boxes.exec(running, "mknod", "/tmp/mem", "c", "1", "1").code != 0
+        signal.pidfd_send_signal(running[0].pidfd, signal.SIGKILL)
+
+
+class TestCapabilitiesOfTheRunner:
+    def test_what_it_has_not_got_is_told(self, boxes: Boxes) -> None:
+        """The test machine's root has no CAP_SYS_RESOURCE; elsewhere nothing is missing and nothing told."""
+        ended = boxes.run("true", process={"capabilities": ("CAP_SYS_RESOURCE",)})
+        _, permitted, _ = capabilities.own()
+        missing = not permitted & capabilities.mask(["SYS_RESOURCE"])
+        assert any("CAP_SYS_RESOURCE" in warning for warning in ended.warnings) == missing
 
 
 class TestNothingIsLeft:
