@@ -1,0 +1,3 @@
+from tests.containers import boxes
+
+__all__ = ["boxes"]
