@@ -95,7 +95,7 @@ class IgnoreRules:
 
 def _matching(pattern: str) -> str:
     pieces = list(tokens(pattern, deep=True))
-    wild = any(kind in ("*", DEEP) or text.startswith("[") for kind, text in pieces[1:])
+    wild = "\\" in pattern or any(kind in ("*", DEEP) or text.startswith(("[", "(?!/)")) for kind, text in pieces[1:])
     if pieces[0][0] == DEEP and len(pieces) > 1 and not pattern.startswith("**/") and not wild:
         pieces[0] = (DEEP, ".*")  # `**foo` and no other wildcard is a suffix for patternmatcher: it matches xfoo
     return f"(?:{expression(pieces)})"

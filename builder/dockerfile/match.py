@@ -2,7 +2,7 @@
 
 Unlike a shell's or Python's fnmatch: `*` and `?` never cross a slash and do match a leading dot, `[^a]` negates where
 `[!a]` does not, a backslash escapes.
-Promises: a pattern made to be slow is not: all but the last star of a chunk never look back.
+Promises: a pattern made to be slow is not: no star but the last of a chunk ever looks back.
 """
 
 import re
@@ -58,7 +58,9 @@ def tokens(pattern: str, *, deep: bool = False) -> Iterator[Token]:
             yield ".", "[^/]"
         elif char == "[":
             text, at = _class(pattern, at)
-            yield ".", text
+            # Go lets a class match a slash in filepath.Match, where no star looks back. With `**` that would cost
+            # exponential time.
+            yield ".", f"(?!/){text}" if deep else text
         else:
             if char == "\\":
                 at += 1
@@ -75,8 +77,6 @@ def expression(pieces: Sequence[Token]) -> str:
         if piece[0] == DEEP:
             chunks.append([])
         chunks[-1].append(piece)
-    if any(text.startswith("[") and text not in ("[^/]", "[^/]*") for _, text in pieces):
-        return "".join(text for _, text in pieces)  # a class may match a slash: no short cut is safe then
     last = len(chunks) - 1
     return "".join(_chunk(chunk, atomic=0 < place < last) for place, chunk in enumerate(chunks))
 

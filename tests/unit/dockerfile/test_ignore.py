@@ -38,6 +38,7 @@ class TestPatterns:
             ("a b ", ["a b"], ["a"]),
             ("x+(1)|{2}$.y", ["x+(1)|{2}$.y"], ["xx1"]),
             ("**foo", ["foo", "xfoo", "a/xfoo"], ["foox"]),
+            ("a[^b]c", ["axc"], ["a/c", "abc"]),
         ],
     )
     def test_meaning(self, rules: str, out: list[str], kept: list[str]) -> None:
@@ -103,7 +104,7 @@ class TestWaysDown:
 class TestTime:
     def test_hostile_patterns_take_no_time(self) -> None:
         started = time.process_time()
-        parsed = IgnoreRules.parse("*a" * 30 + "b\n" + "**/*a*a/" * 10 + "c\n")
+        parsed = IgnoreRules.parse("*a" * 30 + "b\n" + "**/*a*a/" * 10 + "c\n" + "*[ab]" * 30 + "c")
         assert not parsed.excluded("/".join(["a" * 100] * 30))
         assert time.process_time() - started < 2
 

@@ -44,6 +44,11 @@ def test_wildcards_and_escapes() -> None:
     assert plain("a\\[b\\\\") == "a[b\\"
 
 
+def test_no_star_looks_back_as_in_go() -> None:
+    assert go_match("a[^b]c", "a/c")
+    assert not go_match("*[^a]*", "b/c")
+
+
 @given(st.text("ab/*", max_size=12), st.text("ab/", max_size=12))
 def test_shortcuts_for_speed_change_no_result(pattern: str, name: str) -> None:
     for deep in (False, True):
