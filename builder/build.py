@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from builder.dockerfile import parse_dockerfile
 from builder.dockerfile.instructions import Advice, Dockerfile, DockerfileError, Position
+from builder.dockerfile.memo import parse_remembered
 from builder.errors import BuilderError, BuildFailed
 from builder.excerpt import excerpt
 from builder.exporters import Exporter, Output
@@ -141,10 +141,11 @@ class _Build:
             self._contexts[""] = ContextFiles(main)
             assert main.dockerfile is not None, "a main context has a Dockerfile"
             text, name = main.dockerfile
-            plan = self._plan(parse_dockerfile(text, name))
+            lines = text.decode(errors="replace")
+            plan = self._plan(parse_remembered(text, name, self._root / "parsed"), lines)
             with self._workshop() as shop:
                 solver = Solver(shop, self._reporter, self._context)
-                tree = self._solve(plan, solver, text.decode(errors="replace"))
+                tree = self._solve(plan, solver, lines)
                 return self._finish(plan, tree, solver)
 
     @cached_property
@@ -163,14 +164,18 @@ class _Build:
             self._contexts[name] = ContextFiles(self._resources.enter_context(context))
         return self._contexts[name]
 
-    def _plan(self, dockerfile: Dockerfile) -> Plan:
+    def _plan(self, dockerfile: Dockerfile, text: str) -> Plan:
         request = self._request
         options = PlanOptions(
             target=request.target, build_args=request.build_args, labels=request.labels, platform=request.platform,
             network=request.network, hosts=request.hosts, contexts=request.contexts, allow=request.allow,
             no_cache=request.no_cache,
         )  # fmt: skip
-        plan = make_plan(dockerfile, options, StoreBases(self._store, request, self._reporter))
+        try:
+            plan = make_plan(dockerfile, options, StoreBases(self._store, request, self._reporter))
+        except DockerfileError as error:
+            shown = excerpt(text, error.at)
+            raise DockerfileError(error.problem, at=error.at, hint=error.hint, excerpt=shown) from None
         for advice in plan.advice:
             self._reporter.notice(f"{advice.rule}: {advice.message} ({advice.at.file}:{advice.at.line})")
         return plan

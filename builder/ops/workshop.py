@@ -19,6 +19,7 @@ from builder.solver.scheduler import Cancellation
 from registry.model import Descriptor, Digest, ImageConfig, Manifest, MediaType, RootFs
 from registry.model.platform import native
 from registry.storage import ContentStore, Lease
+from runner.errors import MissingPrivilege
 
 if TYPE_CHECKING:
     from builder.layers import Compression
@@ -81,6 +82,7 @@ class Workshop:
 
         with self._lock:
             if self._snapshots is None:
+                must_be_able_to_mount()
                 self._snapshots = Snapshots(self.root)
                 self._snapshots.sweep()
             return self._snapshots
@@ -222,6 +224,18 @@ class Workshop:
     def now(self) -> str:
         """RFC 3339; the user's epoch if there is one."""
         return rfc3339(time.time() if self.epoch is None else self.epoch)
+
+
+def must_be_able_to_mount() -> None:
+    """Raises MissingPrivilege: the first step that works on files would fail, and not say why."""
+    from runner.kernel import capabilities
+
+    missing = {"CAP_SYS_ADMIN", "CAP_CHOWN", "CAP_MKNOD"} - set(capabilities.names(capabilities.own()[0]))
+    if missing:
+        raise MissingPrivilege(
+            f"building needs {', '.join(sorted(missing))}, which this process does not have",
+            hint="run as root, for example with sudo",
+        )
 
 
 def parse_compression(text: str) -> "Compression":
