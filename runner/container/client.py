@@ -46,7 +46,6 @@ class Running:
         self._socket = conversation
         self.pid: int = answer["pid"]
         self.warnings: tuple[str, ...] = tuple(answer.get("warnings", ()))
-        self.stubs: tuple[str, ...] = tuple(answer.get("stubs", ()))  # mount points made in the root filesystem
         self._exit: Exit | None = None
         self._pidfd = -1
         if ours:

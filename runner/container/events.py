@@ -61,7 +61,7 @@ class Outlet:
     """Bytes on their way into a pipe or terminal that may not take them yet. Owns its descriptor."""
 
     def __init__(self, loop: Loop, fd: int, on_room: Callable[[], None]) -> None:
-        self._loop, self._fd, self._on_room = loop, fd, on_room
+        self._loop, self.fd, self._on_room = loop, fd, on_room
         self._queue: deque[bytes] = deque()
         self._ending = False
         self._size = 0
@@ -71,7 +71,7 @@ class Outlet:
         return self._size > QUEUE_LIMIT
 
     def write(self, data: bytes) -> None:
-        if self._fd >= 0 and not self._ending:
+        if self.fd >= 0 and not self._ending:
             self._queue.append(data)
             self._size += len(data)
             self._flush(0)
@@ -83,10 +83,10 @@ class Outlet:
 
     def abandon(self) -> None:
         """Close now."""
-        if self._fd >= 0:
-            self._loop.forget(self._fd)
-            os.close(self._fd)
-            self._fd = -1
+        if self.fd >= 0:
+            self._loop.forget(self.fd)
+            os.close(self.fd)
+            self.fd = -1
         self._queue.clear()
         self._size = 0
 
@@ -104,17 +104,17 @@ class Outlet:
 
     def _write_what_fits(self) -> None:
         try:
-            while self._queue and self._fd >= 0:
-                written = os.write(self._fd, self._queue[0])
+            while self._queue and self.fd >= 0:
+                written = os.write(self.fd, self._queue[0])
                 self._size -= written
                 rest = self._queue.popleft()[written:]
                 if rest:
                     self._queue.appendleft(rest)
         except BlockingIOError:
-            self._loop.watch(self._fd, self._flush, select.EPOLLOUT)
+            self._loop.watch(self.fd, self._flush, select.EPOLLOUT)
             return
-        if self._fd >= 0:
-            self._loop.forget(self._fd)
+        if self.fd >= 0:
+            self._loop.forget(self.fd)
 
 
 class Conversation:

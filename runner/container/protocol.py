@@ -35,7 +35,7 @@ MESSAGE, LARGE_MESSAGE, STDIN, STDOUT, STDERR = b"J", b"L", b"0", b"1", b"2"
 INLINE = 32 * 1024  # bytes; well below the kernel's limit for one packet
 CHUNK = 32 * 1024  # bytes of a stream in one packet
 MAX_MESSAGE = 16 * 1024 * 1024  # bytes of a message in a memfd: arguments and environment of execve(2) fit many times
-MAX_FDS = 128
+MAX_FDS = 250  # the kernel takes 253
 
 
 class ProtocolError(RunnerError):

@@ -38,11 +38,17 @@ class Session:
         self.watchers: list[Conversation] = []  # are told the exit and nothing else
         self.log: LogWriter | None = None
         self.on_exit: Callable[[int], None] = _unheard
+        self.on_input_end: Callable[[], None] = lambda: None
         self.ended = False
 
     @property
     def terminal(self) -> bool:
         return self.console is not None
+
+    @property
+    def stdin_fd(self) -> int | None:
+        """Where what is typed goes, as long as somebody may type."""
+        return self.stdin.fd if self.stdin and self.stdin.fd >= 0 else None
 
     def watch_exit(self) -> None:
         self._loop.watch(self.pidfd, self._exited)
@@ -112,6 +118,7 @@ class Session:
     def _input_ended(self) -> None:
         if self.stdin_once and self.stdin and not self.terminal:
             self.stdin.end()
+            self.on_input_end()
 
     def _reader(self, kind: bytes) -> Callback:
         def readable(events: int) -> None:

@@ -26,13 +26,24 @@ from pathlib import Path
 from runner.container import launch
 from runner.container.events import Conversation, Loop
 from runner.container.jsonlog import LogWriter
+from runner.container.keeper import Inheritance, Keeper, KeeperLink, Kept
 from runner.container.launch import Created, Stdio
-from runner.container.protocol import STDERR, STDOUT, Message, Packet, close_all, process_from_json, spec_from_json
-from runner.container.session import Session, complain
+from runner.container.protocol import (
+    STDERR,
+    STDOUT,
+    Message,
+    Packet,
+    close_all,
+    process_from_json,
+    receive,
+    spec_from_json,
+)
+from runner.container.session import STREAM_NAMES, Session, complain
 from runner.container.spec import ContainerSpec, Process
 from runner.container.state import boot_id, read_state, start_time, timestamp, write_state
 from runner.errors import NoSuchContainer, RunnerError
 from runner.kernel import calls
+from runner.kernel.cgroups import Cgroup
 
 LINGER = 20.0  # seconds that a supervisor with nothing to do waits for the next container
 MAX_FD = (1 << 31) - 1
@@ -44,7 +55,7 @@ class Container:
     """One that runs now."""
 
     spec: ContainerSpec
-    created: Created
+    cgroup: Cgroup
     session: Session
     held: tuple[int, ...] = ()
     directory: Path | None = None  # of its state file and log; None: the client keeps what is to be kept
@@ -56,8 +67,16 @@ class Container:
 class Supervisor:
     """Serves conversations until told to stop."""
 
-    def __init__(self, *, listener: socket.socket | None = None, control: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        listener: socket.socket | None = None,
+        control: socket.socket | None = None,
+        keeper: KeeperLink | None = None,
+        inheritance: Inheritance | None = None,
+    ) -> None:
         self.loop = Loop()
+        self._keeper = keeper or KeeperLink(None)
         self._containers: dict[str, Container] = {}
         self._conversations: set[Conversation] = set()
         self._hooks: set[int] = set()
@@ -67,7 +86,10 @@ class Supervisor:
         if listener:
             listener.setblocking(False)
             self.loop.watch(listener.fileno(), self._accept)
-            self._rest()
+        if self._keeper.socket:
+            self.loop.watch(self._keeper.socket.fileno(), self._keeper_packet)
+        self._adopt_all(inheritance or Inheritance())
+        self._rest()
         if control:
             self.loop.watch(control.fileno(), self._control_packet)
             self.loop.watch(os.pidfd_open(os.getppid()), self._stop)
@@ -142,7 +164,7 @@ class Supervisor:
     def _run(self, conversation: Conversation, message: Message, fds: tuple[int, ...]) -> None:
         """A container on the client's own descriptors, that ends with the conversation."""
         spec = spec_from_json(message["spec"])
-        container = self._launch(spec, Stdio(*fds[:3]), fds[3:])
+        container, created = self._launch(spec, Stdio(*fds[:3]), fds[3:])
         container.session.watchers.append(conversation)
 
         def control(packet: Packet) -> None:
@@ -158,7 +180,7 @@ class Supervisor:
 
         conversation.on_packet = control
         conversation.on_close.append(gone)
-        conversation.send({"ok": _told(container.created)})
+        conversation.send({"ok": _told(created)})
 
     def _start(self, conversation: Conversation, message: Message, fds: tuple[int, ...]) -> None:
         """A container whose streams and state we keep; `attach` names the streams that the client takes part in."""
@@ -170,7 +192,7 @@ class Supervisor:
         log = LogWriter(directory / "json.log") if message["log"] else None
         streams = _Streams.open(terminal=spec.process.terminal, stdin=bool(message["open_stdin"]))
         try:
-            container = self._launch(spec, streams.stdio, given)
+            container, created = self._launch(spec, streams.stdio, given)
         except BaseException:
             streams.close()
             if log:
@@ -182,6 +204,7 @@ class Supervisor:
         container.held = tuple(os.dup(fd) for fd in held)
         session.stdin_once = bool(message["stdin_once"])
         streams.hand_to(session)
+        self._have_kept(container, message)
         state = read_state(directory)
         write_state(
             directory,
@@ -190,7 +213,7 @@ class Supervisor:
                 exit_code=0, oom_killed=False, error="", started_at=timestamp(), detached=False,
             ),
         )  # fmt: skip
-        conversation.send({"ok": _told(container.created)})
+        conversation.send({"ok": _told(created)})
         if message.get("claim"):
             container.claimant = conversation
         if message["attach"]:
@@ -253,12 +276,14 @@ class Supervisor:
 
     # --- beginning and end of containers ------------------------------------------------------------------------------
 
-    def _launch(self, spec: ContainerSpec, stdio: Stdio, fds: Sequence[int]) -> Container:
+    def _launch(self, spec: ContainerSpec, stdio: Stdio, fds: Sequence[int]) -> tuple[Container, Created]:
         created = launch.create(spec, stdio, fds, die_with_parent=self._control is not None)
         session = self._begin(created)
-        container = Container(spec, created, session)
-        self._containers[spec.id] = container
-        session.on_exit = lambda code: self._ended(container, code)
+        return self._take(Container(spec, created.cgroup, session)), created
+
+    def _take(self, container: Container) -> Container:
+        self._containers[container.spec.id] = container
+        container.session.on_exit = lambda code: self._ended(container, code)
         return container
 
     def _begin(self, created: Created) -> Session:
@@ -273,11 +298,12 @@ class Supervisor:
 
     def _ended(self, container: Container, code: int) -> None:
         self._containers.pop(container.spec.id, None)
-        outcome = {"code": code, "oom_killed": container.created.cgroup.oom_killed(), "error": ""}
-        launch.destroy(container.created)
+        outcome = {"code": code, "oom_killed": container.cgroup.oom_killed(), "error": ""}
+        launch.destroy(container.cgroup)
         close_all(container.held)
         if container.directory:
             _record_exit(container.directory, outcome)
+            self._keeper.drop(container.spec.id)
         claimant = container.claimant
         if claimant and not claimant.closed and container.hook:
             self._leave_to(claimant, container.hook)
@@ -338,6 +364,70 @@ class Supervisor:
                 return
             os.waitpid(found.si_pid, 0)
 
+    # --- what outlives this process -----------------------------------------------------------------------------------
+
+    def _have_kept(self, container: Container, message: Message) -> None:
+        """Give the keeper what another supervisor would need."""
+        session = container.session
+        fds = {f"held{number}": fd for number, fd in enumerate(container.held)}
+        if session.console is not None:
+            fds["console"] = session.console
+        else:
+            fds |= {STREAM_NAMES[kind]: fd for kind, fd in session.sources.items()}
+            if session.stdin_fd is not None:
+                fds["stdin"] = session.stdin_fd
+        names = ("spec", "directory", "hook", "open_stdin", "stdin_once", "log")
+        record = {name: message[name] for name in names} | {"pid": session.pid}
+        self._keeper.keep(container.spec.id, record, fds)
+        session.on_input_end = lambda: self._keeper.drop(container.spec.id, "stdin")
+
+    def _adopt_all(self, inheritance: Inheritance) -> None:
+        for container_id, kept in inheritance.kept.items():
+            try:
+                self._adopt(kept, inheritance.exits)
+            except Exception:  # noqa: BLE001  what can't be taken over must not keep the others from it
+                complain(f"container {container_id[:12]} is lost:\n{traceback.format_exc()}")
+
+    def _adopt(self, kept: Kept, exits: dict[int, int]) -> None:
+        """Go on with a container of the supervisor that died. Its exit is told by the keeper, now its parent."""
+        record, fds = kept.record, kept.fds
+        spec = spec_from_json(record["spec"])
+        pid, directory, console = int(record["pid"]), Path(record["directory"]), fds.get("console")
+        pidfd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) if pid in exits else os.pidfd_open(pid)
+        session = Session(self.loop, pid, pidfd, console)
+        session.stdin_once = bool(record["stdin_once"])
+        session.log = LogWriter(directory / "json.log") if record["log"] else None
+        held = tuple(fd for name, fd in fds.items() if name.startswith("held"))
+        container = self._take(
+            Container(spec, Cgroup.named(launch.cgroup_path(spec)), session, held, directory, tuple(record["hook"]))
+        )
+        session.on_input_end = lambda: self._keeper.drop(spec.id, "stdin")
+        if console is not None:
+            session.open_streams({STDOUT: console}, os.dup(console) if record["open_stdin"] else None)
+        else:
+            sources = {kind: fds[name] for kind, name in STREAM_NAMES.items() if name in fds}
+            session.open_streams(sources, fds.get("stdin"))
+        complain(f"container {container.spec.id[:12]} is taken over")
+        if pid in exits:
+            session.finish(exits[pid])
+
+    def _keeper_packet(self, events: int) -> None:
+        """An adopted container has ended; or the keeper is gone."""
+        del events
+        assert self._keeper.socket is not None
+        try:
+            packet = receive(self._keeper.socket)
+        except OSError:
+            packet = None
+        if packet is None:
+            self.loop.forget(self._keeper.socket.fileno())
+            self._keeper.socket = None
+            return
+        message = packet.message or {}
+        for container in list(self._containers.values()):
+            if message.get("op") == "died" and container.session.pid == message["pid"]:
+                container.session.finish(int(message["code"]))
+
     # --- end of the supervisor ----------------------------------------------------------------------------------------
 
     @property
@@ -370,7 +460,9 @@ class Supervisor:
         """The client of a private supervisor is gone: so are its containers."""
         del events
         for container in list(self._containers.values()):
-            launch.destroy(container.created)
+            with contextlib.suppress(NoSuchContainer):
+                container.session.signal(signal.SIGKILL)
+            launch.destroy(container.cgroup)
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PIDFD, container.session.pidfd, os.WEXITED)
         self._stopping = True
@@ -415,7 +507,7 @@ class _Streams:
 
 def _told(created: Created) -> Message:
     """What a client hears of a process that was started."""
-    return {"pid": created.pid, "warnings": list(created.warnings), "stubs": list(created.stubs)}
+    return {"pid": created.pid, "warnings": list(created.warnings)}
 
 
 def _record_exit(directory: Path, outcome: Message) -> None:
@@ -451,5 +543,9 @@ def main(arguments: Sequence[str]) -> None:
     sock.set_inheritable(False)
     if kind == "private":
         Supervisor(control=sock).serve()
-    else:
-        Supervisor(listener=sock).serve()
+        return
+
+    def supervise(keeper: KeeperLink, inheritance: Inheritance) -> None:
+        Supervisor(listener=sock, keeper=keeper, inheritance=inheritance).serve()
+
+    Keeper(supervise).run()
