@@ -5,6 +5,7 @@ time, without following links; links that the image itself has on the way (/lib 
 the image. What an entry needs of the layers below is looked up in their directories, so nothing has to be mounted.
 """
 
+import errno
 import os
 import stat
 from collections import OrderedDict
@@ -22,11 +23,14 @@ from builder.layers.reader import TarReader
 from builder.layers.tarformat import Entry, Kind
 from builder.snapshots import Snapshot
 from registry.model.digest import Digest
+from runner.kernel.calls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
+_PLAIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESERVED = b".wh..wh."
 _LINKS = 40  # as many as the kernel follows
 _OPEN_AT_ONCE = 64
+_STACKS_KEPT = 4096
 _OPAQUE_XATTR = "trusted.overlay.opaque"
 
 
@@ -60,7 +64,7 @@ def apply_layer(
 
 def _explained(entry: Entry, error: OSError) -> LayerError:
     shown = entry.name[:200].decode(errors="replace")
-    hint = "free some space" if error.errno == 28 else None  # ENOSPC
+    hint = "free some space" if error.errno == errno.ENOSPC else None
     return LayerError(f"can't unpack {shown!r}: {error.strerror}", hint=hint)
 
 
@@ -120,6 +124,8 @@ class _Upper:
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._times: dict[bytes, int] = {}  # directories change until the last entry, so theirs come last
         self._opaque: set[bytes] = set()
+        self._stacks: dict[bytes, list[bytes]] = {}
+        self._forget_stacks()
 
     def __enter__(self) -> Self:
         return self
@@ -131,7 +137,12 @@ class _Upper:
 
     def finish(self) -> None:
         for path, mtime in self._times.items():
-            os.utime(path or b".", ns=(mtime, mtime), dir_fd=self._top, follow_symlinks=False)
+            try:
+                os.utime(path or b".", ns=(mtime, mtime), dir_fd=self._top, follow_symlinks=False)
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                os.utime(self._reopened(path), ns=(mtime, mtime))
 
     def set_root(self, entry: Entry) -> None:
         nodes.set_directory(entry, self._top)
@@ -192,6 +203,7 @@ class _Upper:
         if canonical:
             os.setxattr(directory, _OPAQUE_XATTR, b"y")
             self._opaque.add(canonical)
+            self._forget_stacks()
             _drop_whiteouts(directory)
         else:  # overlayfs has no mark for the root itself
             for name in {name for layer in self._layers for name in os.listdir(layer)}:
@@ -201,6 +213,7 @@ class _Upper:
         directory = self._opened(path, name, parent)
         os.setxattr(directory, _OPAQUE_XATTR, b"y")
         self._opaque.add(path)
+        self._forget_stacks()
         _drop_whiteouts(directory)
 
     def _found(self, name: bytes, directory: int) -> os.stat_result | None:
@@ -212,6 +225,7 @@ class _Upper:
     def _clear(self, path: bytes, name: bytes, directory: int) -> None:
         """Remove a name from the upper, and all that we know below it."""
         nodes.remove(name, directory)
+        self._forget_stacks()
         below = path + b"/"
         for known in [known for known in self._open if known == path or known.startswith(below)]:
             os.close(self._open.pop(known))
@@ -228,6 +242,8 @@ class _Upper:
         if (known := self._open.get(path)) is not None:
             self._open.move_to_end(path)
             return path, known
+        with suppress(OSError):  # not there yet, or a link is on the way
+            return path, self._kept(path, openat2(self._top, path, _DIRECTORY, 0, _PLAIN))
         here, directory = b"", self._top
         todo = path.split(b"/")[::-1]
         links = 0
@@ -297,13 +313,12 @@ class _Upper:
     def _opened(self, path: bytes, name: bytes, directory: int) -> int:
         if (known := self._open.get(path)) is not None:
             return known
-        handle = os.open(name, _DIRECTORY, dir_fd=directory)
+        return self._kept(path, os.open(name, _DIRECTORY, dir_fd=directory))
+
+    def _kept(self, path: bytes, handle: int) -> int:
         self._open[path] = handle
         if len(self._open) > _OPEN_AT_ONCE:
-            # the oldest, but none above this one: the caller may still need those
-            oldest = next((known for known in self._open if not (path + b"/").startswith(known + b"/")), None)
-            if oldest is not None:
-                os.close(self._open.pop(oldest))
+            os.close(self._open.popitem(last=False)[1])
         return handle
 
     def _reopened(self, path: bytes) -> int:
@@ -316,24 +331,19 @@ class _Upper:
 
     def _stack(self, path: bytes) -> list[bytes]:
         """The lower directories that show through at a true path, topmost first."""
-        if path in self._opaque:
-            return []
-        if not path:
-            return list(self._layers)
-        above, _, name = path.rpartition(b"/")
-        stack: list[bytes] = []
-        for directory in self._stack(above):
-            candidate = directory + b"/" + name
-            try:
-                found = os.lstat(candidate)
-            except FileNotFoundError:
-                continue
-            if not stat.S_ISDIR(found.st_mode):
-                break
-            stack.append(candidate)
-            if _is_opaque(candidate):
-                break
-        return stack
+        if len(self._stacks) > _STACKS_KEPT:
+            self._forget_stacks()
+        here, steps = path, []
+        while here not in self._stacks:
+            steps.append(here)
+            here = here.rpartition(b"/")[0]
+        for step in reversed(steps):
+            above, _, name = step.rpartition(b"/")
+            self._stacks[step] = [] if step in self._opaque else _merged(self._stacks[above], name)
+        return self._stacks[path]
+
+    def _forget_stacks(self) -> None:
+        self._stacks = {b"": list(self._layers)}
 
     def _below(self, parent: bytes, name: bytes) -> bytes | None:
         """What the lower layers show as `name` in a directory: its path on this machine; None if nothing."""
@@ -386,6 +396,23 @@ def _described(path: bytes, kind: Kind, found: os.stat_result, lower: bytes) -> 
 
 def _join(parent: bytes, name: bytes) -> bytes:
     return parent + b"/" + name if parent else name
+
+
+def _merged(stack: list[bytes], name: bytes) -> list[bytes]:
+    """Of directories one over the other, what overlayfs merges under a name."""
+    merged: list[bytes] = []
+    for directory in stack:
+        candidate = directory + b"/" + name
+        try:
+            found = os.lstat(candidate)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISDIR(found.st_mode):
+            break
+        merged.append(candidate)
+        if _is_opaque(candidate):
+            break
+    return merged
 
 
 def _is_opaque(directory: bytes) -> bool:

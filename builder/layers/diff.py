@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import LayerError, SnapshotError
@@ -25,7 +26,6 @@ WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 
 _READ = 1 << 20
-_DEEPEST = 250  # one open descriptor and a few stack frames each
 _OVERLAY = ("trusted.overlay.", "user.overlay.")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -75,6 +75,16 @@ def write_tree(directory: str | int, out: BinaryIO, *, clamp: Clamp | None = Non
     return walk.files
 
 
+class _Level:
+    """A directory on the way down: open, with the names that are still to come, last first."""
+
+    def __init__(self, handle: int, prefix: bytes, found: os.stat_result) -> None:
+        self.handle = handle
+        self.prefix = prefix
+        self.stat = found
+        self.names = sorted(map(os.fsencode, os.listdir(handle)), reverse=True)
+
+
 class _Walk:
     def __init__(self, write: Callable[[bytes], object], clamp: Clamp | None, *, overlay: bool) -> None:
         self._write = write
@@ -87,48 +97,54 @@ class _Walk:
 
     def tree(self, top: str | int) -> None:
         root = os.open(top, _DIRECTORY) if isinstance(top, str) else os.open(".", _DIRECTORY, dir_fd=top)
+        levels = [_Level(root, b"", os.fstat(root))]
         try:
-            self._directory(root, b"")
-            if self._since is not None:
-                self._clamped(os.fstat(root), lambda ns: os.utime(root, ns=ns))
+            while levels:
+                level = levels[-1]
+                if level.names:
+                    below = self._explained(level, level.names.pop())
+                    if below is not None:
+                        levels.append(below)
+                else:
+                    self._clamped(level.stat, partial(_set_times, level.handle))
+                    os.close(levels.pop().handle)
         finally:
-            os.close(root)
+            for level in levels:
+                os.close(level.handle)
         self._write(END)
 
-    def _directory(self, directory: int, prefix: bytes) -> None:
-        if prefix.count(b"/") > _DEEPEST:
-            raise LayerError(f"directories are nested more than {_DEEPEST} deep: /{_shown(prefix[:60])}…")
-        for name in sorted(map(os.fsencode, os.listdir(directory))):
-            path = prefix + name
-            try:
-                self._entry(directory, name, path)
-            except OSError as error:
-                raise SnapshotError(f"can't read /{_shown(path)} for its layer: {error.strerror}") from error
+    def _explained(self, level: "_Level", name: bytes) -> "_Level | None":
+        path = level.prefix + name
+        try:
+            return self._entry(level.handle, name, path)
+        except OSError as error:
+            raise SnapshotError(f"can't read /{_shown(path)} for its layer: {error.strerror}") from error
 
-    def _entry(self, directory: int, name: bytes, path: bytes) -> None:
+    def _entry(self, directory: int, name: bytes, path: bytes) -> "_Level | None":
+        """Write one entry; if it is a directory, what is in it comes next."""
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
         mode = found.st_mode
         if self._overlay and stat.S_ISCHR(mode) and found.st_rdev == 0:
             self._whiteout(path, WHITEOUT + name, found)
         elif stat.S_ISDIR(mode):
-            self._subdirectory(directory, name, path, found)
+            return self._subdirectory(directory, name, path, found)
         elif stat.S_ISREG(mode):
             self._file(directory, name, path, found)
         elif not stat.S_ISSOCK(mode):  # a socket is nothing without its process
             self._special(directory, name, path, found)
+        return None
 
-    def _subdirectory(self, parent: int, name: bytes, path: bytes, found: os.stat_result) -> None:
+    def _subdirectory(self, parent: int, name: bytes, path: bytes, found: os.stat_result) -> "_Level":
         directory = os.open(name, _DIRECTORY, dir_fd=parent)
         try:
             xattrs, marks = self._xattrs(directory, path)
             self._put(Entry(path, Kind.DIRECTORY, xattrs=xattrs), name, found)
             if marks.get("opaque") == b"y":
                 self._whiteout(path + b"/" + OPAQUE, OPAQUE, found)
-            self._directory(directory, path + b"/")
-            if self._since is not None:
-                self._clamped(found, lambda ns: os.utime(directory, ns=ns))
-        finally:
+            return _Level(directory, path + b"/", found)
+        except BaseException:
             os.close(directory)
+            raise
 
     def _file(self, parent: int, name: bytes, path: bytes, found: os.stat_result) -> None:
         if found.st_nlink > 1:
@@ -145,8 +161,7 @@ class _Walk:
             self._put(Entry(path, Kind.FILE, size=found.st_size, xattrs=xattrs), name, found)
             if found.st_size:
                 self._content(file, found.st_size, path)
-            if self._since is not None:
-                self._clamped(found, lambda ns: os.utime(file, ns=ns))
+            self._clamped(found, partial(_set_times, file))
         finally:
             os.close(file)
 
@@ -160,8 +175,7 @@ class _Walk:
             kind = Kind.CHARACTER if stat.S_ISCHR(mode) else Kind.BLOCK
             entry = Entry(path, kind, major=os.major(found.st_rdev), minor=os.minor(found.st_rdev))
         self._put(entry, name, found)
-        if self._since is not None:
-            self._clamped(found, lambda ns: os.utime(name, ns=ns, dir_fd=parent, follow_symlinks=False))
+        self._clamped(found, lambda ns: os.utime(name, ns=ns, dir_fd=parent, follow_symlinks=False))
 
     def _put(self, entry: Entry, name: bytes, found: os.stat_result) -> None:
         if self._overlay and name.startswith(WHITEOUT):
@@ -219,6 +233,10 @@ class _Walk:
                 hint="the overlay must be mounted with redirect_dir=off,metacopy=off",
             )
         return own, marks if self._overlay else {}
+
+
+def _set_times(file: int, ns: tuple[int, int]) -> None:
+    os.utime(file, ns=ns)
 
 
 def is_portable(xattr: str) -> bool:

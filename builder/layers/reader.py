@@ -14,6 +14,10 @@ from builder.layers.tarformat import BLOCK, Entry, Kind
 
 _LONGEST_NAME = 4096  # PATH_MAX
 _LONGEST_EXTENSION = 1 << 20  # a PAX header, capabilities and extended attributes included
+_HIGHEST_ID = (1 << 32) - 2  # -1 is no user but "leave it" for chown(2)
+_HIGHEST_DEVICE = (1 << 20) - 1
+_BIGGEST = (1 << 63) - 1
+_LATEST = (1 << 40) * 1_000_000_000
 _PAGE = 4096  # so many zeros in a row, or more, are not written but skipped …
 _HOLE = 256 * 1024  # … and so many are looked at together
 _ZEROS = bytes(_HOLE)
@@ -113,8 +117,15 @@ class TarReader:
             raise LayerError(f"a name in the archive is longer than {_LONGEST_NAME} bytes: {shown[:60]}…")
         if b"\0" in entry.name or b"\0" in entry.link:
             raise LayerError(f"a name in the archive has a zero byte: {shown!r}")
-        if entry.size < 0 or entry.uid < 0 or entry.gid < 0:
-            raise LayerError(f"{shown!r} has a negative size or owner")
+        for what, value, most in (
+            ("size", entry.size, _BIGGEST),
+            ("owner", entry.uid, _HIGHEST_ID),
+            ("group", entry.gid, _HIGHEST_ID),
+            ("device number", max(entry.major, entry.minor, -min(entry.major, entry.minor)), _HIGHEST_DEVICE),
+            ("time", abs(entry.mtime_ns), _LATEST),
+        ):
+            if not 0 <= value <= most:
+                raise LayerError(f"{shown!r} has a {what} that no file can have: {value}")
         if entry.kind is not Kind.FILE:
             entry.size = 0  # no content follows, whatever the header says (Go's archive/tar reads it so, too)
         if entry.size > self._limits.size:

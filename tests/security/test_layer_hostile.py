@@ -6,11 +6,14 @@ import tarfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from builder.errors import LayerError
 from builder.layers import Limits, apply_layer, unpack_image
@@ -269,6 +272,50 @@ class TestLies:
         data = info.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0") + archive(entry("a"))
         with pytest.raises(LayerError):
             apply_layer(io.BytesIO(data), active)
+
+
+class TestNoise:
+    SAMPLE = archive(
+        entry("d", tarfile.DIRTYPE),
+        entry("d/file", text="text" * 200),
+        entry("d/link", tarfile.SYMTYPE, linkname="../e"),
+        entry("d/hard", tarfile.LNKTYPE, linkname="d/file"),
+        entry("e/.wh..wh..opq"),
+        entry("dev", tarfile.CHRTYPE, devmajor=1, devminor=3),
+        entry("pax", uid=3_000_000, mtime=1.5, pax_headers={"SCHILY.xattr.user.note": "x"}),
+    )
+
+    @settings(max_examples=300, deadline=None)
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, len(SAMPLE) // 512 - 1), st.integers(0, 511), st.binary(max_size=12)), max_size=4
+        )
+    )
+    def test_in_headers_that_add_up_is_refused_or_stays_inside(self, changes: list[tuple[int, int, bytes]]) -> None:
+        data = bytearray(self.SAMPLE)
+        for block, at, noise in changes:
+            start = block * 512
+            end = min(at + len(noise), 512)
+            data[start + at : start + end] = noise[: end - at]
+            data[start + 148 : start + 156] = b" " * 8
+            data[start + 148 : start + 156] = b"%06o\0 " % sum(data[start : start + 512])
+        with TemporaryDirectory(dir="/dev/shm") as directory, Snapshots(directory) as snapshots:
+            active = snapshots.prepare("build-noise", None)
+            with suppress(LayerError):
+                apply_layer(io.BytesIO(bytes(data)), active)
+            assert set(os.listdir(directory)) == {"snapshots"}
+            assert set(os.listdir(os.path.dirname(active.upper))) == {"fs", "work"}
+
+    def test_of_depth_is_no_more_than_an_error(self, snapshots: Snapshots) -> None:
+        deep = entry("d/" * 1900 + "f", text="x")
+        apply(snapshots.prepare("build-1", None), deep)
+        snapshots.commit("build-1", "sha256:1")
+        above = snapshots.prepare("build-2", "sha256:1")
+        apply(above, deep)
+        with pytest.raises(LayerError, match="no directory"):
+            apply(above, entry("f"), entry("f/" * 2000 + "f"))
+        for name in ("build-2", "sha256:1"):
+            snapshots.remove(name)  # and to remove it takes no more than that either
 
 
 class TestUnpack:

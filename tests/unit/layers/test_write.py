@@ -127,6 +127,10 @@ class TestEntries:
             assert apply_layer(blob, again) == layer.diff_id
         assert tree(again.upper) == tree(active.upper)
 
+    def test_may_be_nested_as_deep_as_paths_go(self, store: ContentStore, active: Snapshot) -> None:
+        os.makedirs(active.upper + "/d" * 600)
+        assert len(written(store, active)) == 600
+
     def test_cannot_be_called_like_a_whiteout(self, store: ContentStore, active: Snapshot) -> None:
         (Path(active.upper) / ".wh.passwd").touch()
         with pytest.raises(LayerError, match=r"/\.wh\.passwd can't be stored"):
