@@ -211,9 +211,10 @@ class RegistryClient:
 
     @contextlib.contextmanager
     def blob(self, path: str, descriptor: Descriptor, offset: int = 0) -> Iterator[httpx.Response]:
-        """The bytes of a blob from `offset` on; status 200 (all of it, whatever was asked) or 206."""
+        """The bytes of a blob from `offset` on; status 200 (all of it, whatever was asked) or 206. Tried only once."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         request = self._request("GET", f"/v2/{self._name(path)}/blobs/{descriptor.digest}", headers=headers)
+        request = replace(request, again=False)
         with self._authorized(request, (repository_scope(path, "pull"),)) as response:
             yield response
 
@@ -222,7 +223,7 @@ class RegistryClient:
         """Bytes from where a manifest says they are, outside of the registry: credentials never go there."""
         check_target(self._at_home(), url, "a layer's URL")
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with self.transport.open(Request("GET", url, self._at_home(), headers)) as response:
+        with self.transport.open(Request("GET", url, self._at_home(), headers, again=False)) as response:
             yield response
 
     def has_blob(self, path: str, digest: Digest) -> bool:

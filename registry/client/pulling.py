@@ -266,12 +266,12 @@ class _Pull:
                 if blob.size == descriptor.size:
                     return
                 raise Broken(f"blob {descriptor.digest.short} ends after {blob.size} of {descriptor.size} bytes")
-            except Broken:
+            except Broken as error:
                 failures, wait = (1, settings.backoff) if blob.size > before else (failures + 1, wait * 2)
-                if failures >= settings.tries:
+                if failures >= settings.tries or not error.worth_retrying:
                     raise
                 self._progress.update(descriptor.digest.short, "Retrying", blob.size, descriptor.size)
-                self._client.transport.pause(min(wait, settings.longest_wait))
+                self._client.transport.pause(min(wait, settings.longest_wait), error.headers)
 
     @contextlib.contextmanager
     def _source(self, descriptor: Descriptor, offset: int) -> Iterator[httpx.Response]:
@@ -280,14 +280,16 @@ class _Pull:
             if response.status_code in {200, 206}:
                 yield response
                 return
-            status = response.status_code
+            status, headers = response.status_code, response.headers
         for url in descriptor.urls[:8]:
             with self._client.foreign(url, offset) as response:
                 if response.status_code in {200, 206}:
                     yield response
                     return
         if status >= 500 or status == 429:
-            raise Broken(f"{self._client.endpoint.domain} answers {status} for blob {descriptor.digest.short}")
+            raise Broken(
+                f"{self._client.endpoint.domain} answers {status} for blob {descriptor.digest.short}", headers=headers
+            )
         raise TransferError(
             f"{self._client.endpoint.domain} answers {status} for blob {descriptor.digest} of {self._reference}",
             hint="the registry lost a part of this image; push it again",

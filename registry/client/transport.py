@@ -38,8 +38,28 @@ class Cancelled(Exception):
 class Broken(TransferError):
     """The connection failed or timed out; the same request may succeed later."""
 
-    def __init__(self, message: str, *, hint: str = "check the network, or try again later") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "check the network, or try again later",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
+        self.headers = headers or {}  # of the answer that said so; may hold Retry-After
+
+    @property
+    def worth_retrying(self) -> bool:
+        """Not when nobody listens, the name is unknown, or the certificate is refused: that stays so."""
+        cause: BaseException | None = self.__cause__
+        if not isinstance(cause, httpx.ConnectError):
+            return True
+        text = str(cause)
+        while cause is not None:
+            if isinstance(cause, OSError) and cause.errno in _NO_RETRY_ERRNOS:
+                return False
+            cause = cause.__cause__ or cause.__context__
+        return "SSL" not in text and "[Errno -" not in text
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +116,7 @@ class Transport:
                     body = _read_bounded(response, limit, self.settings.read_timeout)
                     answer = Answer(response.status_code, response.headers, body, str(response.url))
             except Broken as error:
-                if wait is None or not request.again or not _worth_retrying(error):
+                if wait is None or not request.again or not error.worth_retrying:
                     raise
                 self.pause(wait)
                 continue
@@ -117,7 +137,7 @@ class Transport:
                 try:
                     response = attempt.enter_context(self._followed(request))
                 except Broken as error:
-                    if wait is None or not request.again or not _worth_retrying(error):
+                    if wait is None or not request.again or not error.worth_retrying:
                         raise
                     self.pause(wait)
                     continue
@@ -129,7 +149,12 @@ class Transport:
         raise AssertionError("the last try returns or raises")
 
     def pieces(self, response: httpx.Response) -> Iterator[bytes]:
-        """The body as it comes, exactly as sent. Raises Broken when the connection breaks or all but stops."""
+        """The body as it comes, exactly as sent.
+
+        Raises:
+            Broken: the connection breaks.
+            TransferError: it all but stops; bytes that drip would count as progress for ever.
+        """
         started, received = time.monotonic(), 0
         with _translated(str(response.url)):
             for piece in response.iter_raw():
@@ -138,7 +163,9 @@ class Transport:
                 received += len(piece)
                 if (elapsed := time.monotonic() - started) > self.settings.read_timeout:
                     if received < _SLOWEST * elapsed:
-                        raise Broken(f"{shown(str(response.url))} sends next to nothing")
+                        raise TransferError(
+                            f"{shown(str(response.url))} sends next to nothing", hint="try again later, or use a mirror"
+                        )
                     started, received = time.monotonic(), 0
                 yield piece
 
@@ -189,7 +216,10 @@ class Transport:
         else:
             content = request.content
         timeout = httpx.Timeout(
-            request.read_timeout or self.settings.read_timeout, connect=self.settings.connect_timeout, pool=None
+            connect=self.settings.connect_timeout,
+            read=request.read_timeout or self.settings.read_timeout,
+            write=self.settings.read_timeout,
+            pool=None,
         )
         with _translated(request.url):
             built = client.build_request(request.method, request.url, headers=headers, content=content, timeout=timeout)
@@ -290,19 +320,6 @@ def _translated(url: str) -> Iterator[None]:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             hint = "give its CA with SSL_CERT_FILE or `ca` in registries.toml"
         raise Broken(f"can't talk to {place}: {_printable(str(error)) or type(error).__name__}", hint=hint) from error
-
-
-def _worth_retrying(error: Broken) -> bool:
-    """Not when nobody listens, the name is unknown, or the certificate is refused: that stays so."""
-    cause: BaseException | None = error.__cause__
-    if isinstance(cause, httpx.ConnectError):
-        text = str(cause)
-        while cause is not None:
-            if isinstance(cause, OSError) and cause.errno in _NO_RETRY_ERRNOS:
-                return False
-            cause = cause.__cause__ or cause.__context__
-        return "SSL" not in text and "[Errno -" not in text
-    return True
 
 
 def _retry_after(headers: Mapping[str, str], longest: float) -> float | None:
