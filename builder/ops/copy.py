@@ -32,10 +32,12 @@ from builder.layers.reader import TarReader, starts_archive
 from builder.layers.tarformat import Entry, Kind
 from builder.ops.modes import Change, find_owner, parse_chmod
 from builder.ops.sources import Found, Item, Source, find, resolve, walk
+from runner.kernel.calls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from runner.kernel.paths import open_in_root
 
 __all__ = ["Copied", "CopyError", "CopyRequest", "Fetched", "Inline", "Source", "copy_into"]
 
+_PLAIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -359,20 +361,34 @@ class _Copy:
 
     def _directory(self, path: str) -> int:
         """The directory at a true path, made with all that is missing above it. The descriptor stays ours."""
+        missing: list[str] = []
+        here = path
+        while (handle := self._existing(here)) is None:
+            missing.append(here)
+            here = posixpath.dirname(here)
+        for step in reversed(missing):
+            handle = self._kept(step, self._made(posixpath.basename(step), handle))
+        return handle
+
+    def _existing(self, path: str) -> int | None:
         if (known := self._open.get(path)) is not None:
             self._open.move_to_end(path)
             return known
         try:
-            handle = open_in_root(self._rootfs, path, _DIRECTORY)
+            return self._kept(path, open_in_root(self._rootfs, path, _DIRECTORY))
         except FileNotFoundError:
-            above, name = posixpath.split(path)
-            parent = self._directory(above)
-            os.mkdir(name, 0o700, dir_fd=parent)
-            handle = os.open(name, _DIRECTORY, dir_fd=parent)
-            os.fchown(handle, *(self._owner or (0, 0)))
-            os.fchmod(handle, self._made_mode)
+            return None
         except NotADirectoryError:
             raise CopyError(f"cannot copy to non-directory: /{path}") from None
+
+    def _made(self, name: str, parent: int) -> int:
+        os.mkdir(name, 0o700, dir_fd=parent)
+        handle = os.open(name, _DIRECTORY, dir_fd=parent)
+        os.fchown(handle, *(self._owner or (0, 0)))
+        os.fchmod(handle, self._made_mode)
+        return handle
+
+    def _kept(self, path: str, handle: int) -> int:
         self._open[path] = handle
         if len(self._open) > _OPEN_AT_ONCE:
             os.close(self._open.popitem(last=False)[1])
@@ -434,7 +450,12 @@ class _Copy:
     def _member_directory(self, path: str) -> str:
         """Where a directory of the archive lies in the root filesystem, links followed."""
         known = posixpath.join(self._target, path) if path else self._target
-        return known if known in self._open else self._resolved(known)[0]
+        if known not in self._open:
+            try:
+                self._kept(known, openat2(self._rootfs, known or ".", _DIRECTORY, 0, _PLAIN))
+            except OSError:  # not there yet, or a link is on the way
+                return self._resolved(known)[0]
+        return known
 
     def _member_is_directory(self, entry: Entry, name: bytes, parent: int) -> None:
         try:

@@ -14,6 +14,7 @@ import zstandard
 
 from builder.errors import LayerError
 from builder.ops.copy import Copied, Fetched
+from builder.snapshots.trees import remove_tree
 
 from .conftest import Copy, Rootfs
 
@@ -146,6 +147,11 @@ class TestAHostileArchive:
         with pytest.raises(LayerError):
             add(content, to="/x/")
         assert (outside / "precious").stat().st_nlink == 1
+
+    def test_may_be_deep(self, add: Add, rootfs: Rootfs) -> None:
+        deep = "d/" * 1900
+        assert add(archive((f"{deep}a", FILE, {}), (f"{deep}b", FILE, {})), to="/x/").files == 2
+        remove_tree(str(rootfs.upper))  # deeper than the fixture can remove
 
     def test_that_was_cut_off_is_an_error(self, add: Add) -> None:
         with pytest.raises(LayerError):

@@ -167,6 +167,13 @@ class TestSource:
         copy("d", to="/x")
         assert rootfs.tree("x") == {"link": "-> target"}
 
+    def test_may_be_deep_but_not_without_end(self, copy: Copy, context: Path, rootfs: Rootfs) -> None:
+        (context / "/".join("d" * 200)).mkdir(parents=True)
+        assert copy(".", to="/x/").files == 200
+        (context / "/".join("d" * 400)).mkdir(parents=True)
+        with pytest.raises(ContextError, match="nested more than 250 deep"):
+            copy(".", to="/y/")
+
 
 class TestIgnoreRules:
     def test_leave_files_out_of_a_tree(self, copy: Copy, context: Path, rootfs: Rootfs) -> None:
