@@ -8,7 +8,6 @@ import errno
 import json
 import os
 import socket
-import traceback
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from typing import Any, NoReturn
 
@@ -81,6 +80,8 @@ class ChildSide:
             if error.errno in (errno.EPERM, errno.EACCES) and not _is_root():
                 return {"kind": "MissingPrivilege", "text": f"{self.stage}{where}: {text}", "hint": NOT_ROOT}
             return {"kind": "RunnerError", "text": f"{self.stage}{where}: {text}", "hint": None}
+        import traceback  # costs every start a millisecond, and is needed by none
+
         return {"kind": "bug", "text": f"{self.stage}: " + "".join(traceback.format_exception(error)), "hint": None}
 
 

@@ -8,7 +8,6 @@ Not here: what a sequence of calls is for (mounts.py, paths.py, namespaces.py, â
 import ctypes
 import errno
 import os
-import platform
 from struct import pack
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -44,7 +43,7 @@ _NUMBERS = {
     "close_range": 436,
     "openat2": 437,
     "mount_setattr": 442,
-} | _OLD_NUMBERS.get(platform.machine(), {})
+} | _OLD_NUMBERS.get(os.uname().machine, {})
 
 _OPENAT2 = _NUMBERS["openat2"]
 
@@ -136,7 +135,7 @@ def _call(
     """Make one raw system call."""
     number = _NUMBERS.get(name)
     if number is None:
-        raise OSError(errno.ENOSYS, f"{name}: not known on {platform.machine()}")
+        raise OSError(errno.ENOSYS, f"{name}: not known on {os.uname().machine}")
     result: int = _syscall(number, *arguments, *_PADDING[len(arguments)])
     if result < 0:
         raise _fail(name, path)

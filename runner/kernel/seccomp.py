@@ -10,7 +10,6 @@ that the container has in its bounding set, "arguments" (see _ARGUMENTS), "ENOSY
 
 import errno
 import os
-import platform
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from struct import pack
@@ -89,7 +88,7 @@ def compile_default(capabilities: Iterable[str], machine: str | None = None) -> 
 
     ValueError: there is no table for this machine.
     """
-    return _compiled(frozenset(capabilities), machine or platform.machine())
+    return _compiled(frozenset(capabilities), machine or os.uname().machine)
 
 
 @lru_cache(maxsize=32)
