@@ -37,6 +37,7 @@ from builder.dockerfile.instructions import (
 from builder.dockerfile.lines import LogicalLine
 from builder.dockerfile.mounts import parse_mount
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 
 
@@ -194,7 +195,7 @@ class ToInstruction(Transformer[Token, Instruction]):
     def _command(self, token: Token) -> Command:
         if token.type == "JSON":
             return Command(exec_form=_array(token))
-        _refuse_other_arrays(token)
+        _refuse_other_arrays(str(token), _start(token))
         return Command(shell_form=str(token))
 
     # -- files
@@ -237,7 +238,7 @@ class ToInstruction(Transformer[Token, Instruction]):
         )
 
     def _sources(self, name: Token, rest: Tokens) -> tuple[tuple[str, ...], str, tuple[Heredoc, ...]]:
-        words = _list(rest)
+        words = self._list(rest)
         if len(words) < 2:
             hint = f"write {name.upper()} SOURCE DESTINATION"
             raise Fault(f"{name.upper()} requires at least two arguments", len(self.line.text), hint=hint)
@@ -245,16 +246,22 @@ class ToInstruction(Transformer[Token, Instruction]):
             return words[:-1], words[-1], ()
         if heredoc_word(words[-1]) is not None:
             raise _at(rest[-1], f"{name.upper()} can't have a heredoc as its destination")
-        bodies = {heredoc.name: heredoc for heredoc in self.line.heredocs}
+        bodies = iter(self.line.heredocs)
         sources: list[str] = []
         heredocs: list[Heredoc] = []
         for word in words[:-1]:
-            opened = heredoc_word(word)
-            if opened is not None and opened.name in bodies:
-                heredocs.append(bodies[opened.name])
+            body = next(bodies, None) if heredoc_word(word) is not None else None
+            if body is not None:
+                heredocs.append(body)
             else:
                 sources.append(word)
         return tuple(sources), words[-1], tuple(heredocs)
+
+    def _list(self, rest: Tokens) -> tuple[str, ...]:
+        if rest[0].type == "JSON":
+            return _array(rest[0])
+        _refuse_other_arrays(self.line.text[_start(rest[0]) :], _start(rest[0]))
+        return tuple(map(str, rest))
 
     def _mode(self, tokens: Tokens, flags: Flags) -> str:
         mode = flags.text.get("chmod", "")
@@ -263,7 +270,7 @@ class ToInstruction(Transformer[Token, Instruction]):
 
     def volume(self, tokens: Tokens) -> Volume:
         _, rest = self._flags(tokens)
-        paths = tuple(word.strip() for word in _list(rest))
+        paths = tuple(word.strip() for word in self._list(rest))
         if not paths:
             raise _at(rest[0], "VOLUME requires at least one argument")
         if "" in paths:
@@ -335,25 +342,18 @@ def _in(token: Token, error: FlagFault) -> Fault:
 
 
 def _array(token: Token) -> tuple[str, ...]:
-    return tuple(json.loads(token))
+    r"""The words of a JSON array. Half a pair like \ud800 alone is no character; Go puts the replacement there."""
+    return tuple(_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", word) for word in json.loads(token))
 
 
-def _list(rest: Tokens) -> tuple[str, ...]:
-    if rest[0].type == "JSON":
-        return _array(rest[0])
-    text = rest[0]
-    if text.startswith("["):
-        _refuse_other_arrays(text)
-    return tuple(map(str, rest))
-
-
-def _refuse_other_arrays(token: Token) -> None:
+def _refuse_other_arrays(text: str, offset: int) -> None:
     """A valid JSON array of anything but strings is an error; what is no JSON at all is text for the shell."""
-    if not token.startswith("["):
+    if not text.startswith("["):
         return
     try:
-        value = json.loads(token)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return
     if isinstance(value, list) and any(not isinstance(word, str) for word in value):
-        raise _at(token, "an array of anything but strings", hint='quote each word: ["program", "argument"]')
+        hint = 'quote each word: ["program", "argument"]'
+        raise Fault("an array of anything but strings", offset, len(text), hint=hint)

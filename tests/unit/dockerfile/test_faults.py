@@ -55,6 +55,7 @@ CASES = {
     "COPY of a short array": (F + 'COPY ["a"]', "COPY requires at least two arguments", 2, "", "write COPY SOURCE D"),
     "array of numbers": (F + "CMD [1, 2]", "an array of anything but strings", 2, "[1, 2]", "quote each word"),
     "nested array": (F + 'RUN [["a"]]', "an array of anything but strings", 2, '[["a"]]', "quote each word"),
+    "array of anything in COPY": (F + 'COPY ["a", true]', "an array of anything but", 2, '["a", true]', "quote each"),
     "SHELL without JSON": (F + "SHELL sh -c", "SHELL requires a JSON array", 2, "sh", 'write SHELL ["PROGRAM"'),
     "SHELL with bad JSON": (F + "SHELL ['sh']", "SHELL requires a JSON array", 2, "['sh']", 'write SHELL ["PROG'),
     "SHELL of nothing": (F + "SHELL []", "SHELL requires at least one argument", 2, "[]", 'write SHELL ["/bin'),

@@ -81,6 +81,11 @@ class TestCopy:
         assert (found.sources, found.destination) == (("a", "b"), "/dst/")
         assert found.heredocs == (Heredoc("one", "1$x\n", True), Heredoc("two", "2\n", False))
 
+    def test_bodies_belong_to_words_in_order(self) -> None:
+        found = second("COPY <<'A' <<A /d/\n1\nA\n2\nA\n")
+        assert isinstance(found, Copy)
+        assert [(doc.content, doc.expand) for doc in found.heredocs] == [("1\n", False), ("2\n", True)]
+
 
 class TestOnbuild:
     def test_trigger_holds_the_bodies(self) -> None:

@@ -81,6 +81,7 @@ class TestCommandForms:
             ('["a", "b c"]', ("a", "b c")),
             ('[ "a"\t, "\\u00e9\\n\\"" ]', ("a", 'é\n"')),
             ("[]", ()),
+            ('["\\ud83d\\ude00", "\\ud83d"]', ("\N{GRINNING FACE}", "\N{REPLACEMENT CHARACTER}")),
         ],
     )
     def test_exec_form(self, text: str, words: tuple[str, ...]) -> None:
