@@ -9,7 +9,7 @@ Not here: the command line and how progress looks (pybuild/cli).
 import os
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,10 +34,10 @@ from builder.solver.keys import image_key
 from builder.solver.results import Tree
 from builder.solver.scheduler import run_graph
 from builder.solver.solve import Solver, VertexFailed
-from registry.errors import ManifestUnknown, RegistryError
+from registry.errors import ManifestUnknown, RegistryError, StoreError
 from registry.model import Digest, Platform, Reference
 from registry.model.platform import native
-from registry.storage import ContentStore, StoredImage
+from registry.storage import ContentStore, Lease, StoredImage
 from registry.storage.images import find_image
 
 __all__ = ["BuildRequest", "BuildResult", "Builder", "Output", "Secret"]
@@ -182,10 +182,12 @@ class _Build:
 
     def _workshop(self) -> Workshop:
         request = self._request
+        lease = self._store.lease()
+        self._resources.callback(_let_go, lease)
         return Workshop(
             root=self._root,
             store=self._store,
-            lease=self._resources.enter_context(self._store.lease()),
+            lease=lease,
             compression=request.compression,
             epoch=request.epoch,
             secrets=request.secrets,
@@ -261,6 +263,12 @@ class StoreBases:
             raise
         step.done()
         return found
+
+
+def _let_go(lease: Lease) -> None:
+    """A full disk may refuse even this; the lease then ends with its time, and the build's own error is told."""
+    with suppress(StoreError):
+        lease.release()
 
 
 def explained(error: VertexFailed, dockerfile: str) -> BuildFailed:

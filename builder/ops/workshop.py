@@ -149,7 +149,7 @@ class Workshop:
         try:
             yield snapshot
         finally:
-            self.snapshots.remove(key)
+            self._drop(snapshot)
 
     def make_layer(self, parent: Tree, step: Step, change: "Callable[[Snapshot], int]") -> MadeLayer:
         """Let `change` work on a copy-on-write child of `parent`, and keep what it did as a layer.
@@ -176,9 +176,16 @@ class Workshop:
             made = MadeLayer(written.descriptor, written.diff_id, max(newest, written.newest_ns), created)
             self.snapshots.commit(key, parent.on_top(made).chain or "")
         except BaseException:
-            self.snapshots.remove(key)
+            self._drop(snapshot)
             raise
         return made
+
+    def _drop(self, snapshot: "Snapshot") -> None:
+        """Files before the row: on a full disk the row can't even be deleted until they are gone."""
+        from builder.snapshots.trees import remove_tree
+
+        remove_tree(snapshot.upper)
+        self.snapshots.remove(snapshot.key)
 
     def packed(self, layer: MadeLayer) -> MadeLayer:
         """A layer of the cache as this build wants it: packed again if it was packed in another way."""

@@ -36,11 +36,20 @@ def fast_key(
 def slow_key(op: CopyOp | RunOp, parent: str | None, contents: Sequence[Digest], epoch: int | None) -> Digest:
     """The key from content: `contents` are the digests of what the op's sources or mounts select, in order."""
     if isinstance(op, CopyOp):
-        definition = {**op.manner(), "inline": [[f.name, f.content] for f in op.sources if isinstance(f, InlineFile)]}
+        inline = [[source.name, source.content] for source in op.sources if isinstance(source, InlineFile)]
+        order = [0 if isinstance(source, InlineFile) else source.input for source in op.sources]
+        definition = {**op.manner(), "inline": inline, "order": _renumbered(order)}
     else:
         definition = dict(op.definition())
     names = [str(digest) for digest in contents]
     return _key({"kind": "slow", "op": definition, "parent": parent, "contents": names, "epoch": epoch})
+
+
+def _renumbered(order: Sequence[int]) -> list[int]:
+    """In which order sources take turns, whatever their vertices' numbers; one that comes several times counts once."""
+    turns = [number for at, number in enumerate(order) if at == 0 or order[at - 1] != number]
+    names = {number: name for name, number in enumerate(dict.fromkeys(turns))}
+    return [names[number] for number in turns]
 
 
 def image_key(config: bytes) -> Digest:
