@@ -86,7 +86,7 @@ class ToInstruction(Transformer[Token, Instruction]):
         _, words = self._flags(tokens)
         pairs: list[tuple[str, str | None]] = []
         for word in words:
-            name, equals, value = word.partition("=")
+            name, equals, value = str(word).partition("=")
             if not name:
                 raise _at(word, "ARG without a name", hint="write ARG NAME=value")
             pairs.append((name, value if equals else None))

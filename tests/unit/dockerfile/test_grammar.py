@@ -4,6 +4,7 @@ import importlib.resources
 import subprocess
 import sys
 import time
+from dataclasses import fields, is_dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -50,6 +51,22 @@ HEALTHCHECK --interval=30s CMD curl -f localhost:8000
 ENTRYPOINT ["python", "-m", "app"]
 CMD ["--port", "8000"]
 """
+
+
+def test_tokens_of_lark_stay_inside() -> None:
+    def check(value: object) -> None:
+        assert isinstance(value, int | None) or type(value) is str or is_dataclass(value) or isinstance(value, tuple), (
+            value
+        )
+        if isinstance(value, tuple):
+            for each in value:
+                check(each)
+        elif is_dataclass(value):
+            for part in fields(value):
+                check(getattr(value, part.name))
+
+    more = 'ARG a b=c\nENV a b\nSHELL ["x"]\nADD a b\nVOLUME a\nSTOPSIGNAL 9\nONBUILD USER a\nMAINTAINER m\n'
+    check(parse_dockerfile(ORDINARY + more))
 
 
 def test_an_ordinary_file_takes_about_a_millisecond() -> None:
