@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pybuild.engine.records import Records
 from pybuild.errors import Conflict, NotFound, UsageError
-from registry.client.progress import Progress
+from registry.client import Progress
 from registry.errors import ManifestUnknown, NameUnknown, RegistryError
-from registry.layouts import UNNAMED, load_archive, write_docker_archive, write_oci_layout
+from registry.layouts import UNNAMED
 from registry.model import Digest, History, ImageConfig, Index, Manifest, Reference, parse_manifest
 from registry.model.digest import chain_ids
 from registry.model.media_types import INDEX_TYPES
@@ -37,6 +36,8 @@ def used_by_nobody(image: Digest) -> str | None:
 
 def containers_of(root: Path) -> InUse:
     """Who uses an image, by the records of containers below a state root."""
+    from pybuild.engine.records import Records
+
     found: dict[str, str] = {}
 
     def name(image: Digest) -> str | None:
@@ -229,6 +230,8 @@ class Images:
         for name in names:
             _, top = self._top(name)
             images += [(reference, top) for reference in self._references(name, top)] or [(None, top)]
+        from registry.layouts import write_docker_archive, write_oci_layout
+
         if folder and form != "oci":
             raise UsageError("a docker archive is one file", hint="give --format oci for a folder, or a file's name")
         if form == "oci":
@@ -238,6 +241,8 @@ class Images:
 
     def load(self, source: Path | BinaryIO, progress: Progress | None = None) -> list[Reference | Digest]:
         """Take images from an archive or a layout; see `registry.layouts.load_archive`."""
+        from registry.layouts import load_archive
+
         return load_archive(self._store, source, progress)
 
     # -- names and what they stand for ------------------------------------------------------------------------------

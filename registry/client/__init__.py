@@ -4,17 +4,18 @@ Gives:    pull(), push(), log_in(), log_out(), each done when it returns; Regist
 Promises: every byte is verified; credentials stay with their registry; a failure leaves the store as it was.
 Not here: archives and layouts on disk (registry/layouts); how progress looks (pybuild/cli).
 
-Importing this is cheap: the HTTP library comes along with the first transfer.
+Importing this is cheap: all else comes along when it is used, the HTTP library with the first transfer.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from registry.client.credentials import CredentialFiles, Credentials, CredentialsError
 from registry.client.progress import Progress, Silent
-from registry.client.settings import ClientSettings, RegistrySettings
 
 if TYPE_CHECKING:
+    from registry.client.credentials import CredentialFiles, Credentials, CredentialsError
     from registry.client.distribution import RegistryClient
+    from registry.client.settings import ClientSettings, RegistrySettings
     from registry.model import Digest, Platform, Reference
     from registry.storage import ContentStore
 
@@ -41,8 +42,8 @@ def pull(
     platform: "Platform | None" = None,
     all_platforms: bool = False,
     progress: Progress | None = None,
-    settings: ClientSettings | None = None,
-    credentials: CredentialFiles | Credentials | None = None,
+    settings: "ClientSettings | None" = None,
+    credentials: "CredentialFiles | Credentials | None" = None,
 ) -> "Digest":
     """Fetch an image into the store and tag it there.
 
@@ -80,8 +81,8 @@ def push(
     *,
     source: "Reference | None" = None,
     progress: Progress | None = None,
-    settings: ClientSettings | None = None,
-    credentials: CredentialFiles | Credentials | None = None,
+    settings: "ClientSettings | None" = None,
+    credentials: "CredentialFiles | Credentials | None" = None,
 ) -> "Digest":
     """Send an image of the store to the registry that `reference` names.
 
@@ -105,8 +106,9 @@ def push(
     return push_image(store, reference, source=source, progress=progress, settings=settings, credentials=credentials)
 
 
-def log_in(domain: str, credentials: Credentials, settings: ClientSettings | None = None) -> str:
+def log_in(domain: str, credentials: "Credentials", settings: "ClientSettings | None" = None) -> str:
     """Check credentials with a registry, then keep them; says where. Raises Unauthorized, TransferError."""
+    from registry.client.credentials import CredentialFiles
     from registry.client.distribution import RegistryClient
 
     with RegistryClient(domain, settings, credentials=credentials) as client:
@@ -116,12 +118,22 @@ def log_in(domain: str, credentials: Credentials, settings: ClientSettings | Non
 
 def log_out(domain: str) -> bool:
     """Forget the credentials for a registry; False when there were none."""
+    from registry.client.credentials import CredentialFiles
+
     return CredentialFiles().erase(domain)
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attribute may be anything
-    if name == "RegistryClient":
-        from registry.client.distribution import RegistryClient
+_HOMES = {
+    "ClientSettings": "settings",
+    "CredentialFiles": "credentials",
+    "Credentials": "credentials",
+    "CredentialsError": "credentials",
+    "RegistryClient": "distribution",
+    "RegistrySettings": "settings",
+}
 
-        return RegistryClient
-    raise AttributeError(name)
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attribute may be anything
+    if name not in _HOMES:
+        raise AttributeError(name)
+    return getattr(importlib.import_module(f"registry.client.{_HOMES[name]}"), name)

@@ -12,6 +12,7 @@ import msgspec
 
 from registry.client.progress import Progress, Silent
 from registry.errors import DigestInvalid, SizeInvalid
+from registry.layouts import UNNAMED
 from registry.layouts.decompress import compression_of
 from registry.layouts.errors import Absent, ArchiveError
 from registry.layouts.sources import FolderSource, Source, TarSource
@@ -21,7 +22,6 @@ from registry.model.manifest import MAX_MANIFEST, check_content
 from registry.model.media_types import is_distributable
 from registry.storage import ContentStore
 
-UNNAMED = "localhost/unnamed"  # the repository of images that came without a name
 _MAX_MANIFESTS = 1000
 _MAX_DEPTH = 4
 _LEASE = 24 * 3600  # seconds
