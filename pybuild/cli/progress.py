@@ -135,6 +135,7 @@ class Live:
     """Steps with their times, the last lines of what running steps print, and bars for transfers."""
 
     def __init__(self, stream: TextIO) -> None:
+        import threading
         import time
 
         from rich.console import Console
@@ -142,6 +143,7 @@ class Live:
 
         self._clock = time.monotonic
         self._began = self._clock()
+        self._lock = threading.Lock()  # it is drawn by a thread of its own
         self._rows: dict[int, _Row] = {}
         self._notices: list[str] = []
         self._console = Console(file=stream, highlight=False)
@@ -162,6 +164,10 @@ class Live:
             self._console.print(f"[yellow]warning:[/] {_plain(text)}")
 
     def show(self, event: Event) -> None:
+        with self._lock:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
         if isinstance(event, Notice):
             self._notices.append(event.text)
             return
@@ -171,7 +177,7 @@ class Live:
         row = self._rows[event.step]
         match event:
             case StepLog():
-                row.tail.append(event.line)
+                row.tail.append("".join(char for char in event.line.expandtabs() if char.isprintable()))
             case StepStatus():
                 row.transfers[event.what] = event
             case StepDone():
@@ -182,6 +188,10 @@ class Live:
                 row.state, row.seconds = "canceled", event.seconds
 
     def _draw(self) -> "RenderableType":
+        with self._lock:
+            return self._drawn()
+
+    def _drawn(self) -> "RenderableType":
         from rich.console import Group
         from rich.text import Text
 
