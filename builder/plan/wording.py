@@ -53,11 +53,10 @@ def duration(nanoseconds: int) -> str:
 
 
 def healthcheck(check: Healthcheck) -> str:
-    return (
-        f"HEALTHCHECK {{Test:{plain_list(check.test)} Interval:{duration(check.interval)} "
-        f"Timeout:{duration(check.timeout)} StartPeriod:{duration(check.start_period)} "
-        f"StartInterval:{duration(check.start_interval)} Retries:{check.retries}}}"
-    )
+    """Go's %q of a pointer to the structure: durations as strings, and the number of retries as a character."""
+    times = (check.interval, check.timeout, check.start_period, check.start_interval)
+    fields = [quoted_list(check.test), *(quoted(duration(time)) for time in times), _rune(check.retries)]
+    return f"HEALTHCHECK &{{{' '.join(fields)}}}"
 
 
 def run(args: Sequence[str], declared: Sequence[str], environment: Mapping[str, str]) -> str:
@@ -85,6 +84,16 @@ def _code(char: str) -> str:
     if point < 0x80:
         return f"\\x{point:02x}"
     return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+
+
+def _rune(point: int) -> str:
+    """Go's %q of a number: the character of that code in single quotes."""
+    if point > 0x10FFFF or 0xD800 <= point < 0xE000:
+        point = 0xFFFD
+    char = chr(point)
+    if char in {"'", '"'}:
+        return "'\\''" if char == "'" else "'\"'"
+    return f"'{quoted(char)[1:-1]}'"
 
 
 def _decimal(value: int, unit: int) -> str:

@@ -42,6 +42,4 @@ def test_copy_tells_owner_and_mode_but_not_where_from() -> None:
 
 def test_healthcheck_shows_the_whole_structure() -> None:
     check = Healthcheck(("CMD-SHELL", "curl x"), interval=30_000_000_000, retries=3)
-    assert wording.healthcheck(check) == (
-        "HEALTHCHECK {Test:[CMD-SHELL curl x] Interval:30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:3}"
-    )
+    assert wording.healthcheck(check) == """HEALTHCHECK &{["CMD-SHELL" "curl x"] "30s" "0s" "0s" "0s" '\\x03'}"""
