@@ -4,31 +4,39 @@ It is a cache: what is damaged, foreign or gone is parsed again. Only files with
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 
-from builder.dockerfile import instructions, parse_dockerfile
-from builder.dockerfile.instructions import Dockerfile
+import msgspec
+
+from builder.dockerfile import parse_dockerfile
+from builder.dockerfile.instructions import Advice, Dockerfile, Known
 
 _MOST = 256  # files kept; then all go
-_KIND = "is"
 
 
 def parse_remembered(content: bytes, file: str, directory: Path) -> Dockerfile:
     """As parse_dockerfile(), with `directory` as memory."""
     place = directory / f"{_key(content, file)}.json"
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        found = json.loads(place.read_bytes(), object_hook=_made)
-        if isinstance(found, Dockerfile):
-            return found
+    with suppress(OSError, msgspec.MsgspecError, RecursionError):
+        kept = msgspec.json.decode(place.read_bytes(), type=_Kept)
+        return Dockerfile(kept.instructions, kept.escape, kept.syntax, kept.checks, kept.warnings)
     parsed = parse_dockerfile(content, file)
     with suppress(OSError):
-        _keep(json.dumps(_packed(parsed), ensure_ascii=True).encode(), place)
+        _keep(msgspec.json.encode(parsed), place)
     return parsed
+
+
+class _Kept(msgspec.Struct):
+    """A Dockerfile, told so that a decoder knows what an instruction can be."""
+
+    instructions: tuple[Known, ...]
+    escape: str
+    syntax: str
+    checks: str
+    warnings: tuple[Advice, ...]
 
 
 def _key(content: bytes, file: str) -> str:
@@ -54,25 +62,3 @@ def _keep(content: bytes, place: Path) -> None:
     new = place.with_name(f"{os.urandom(8).hex()}.new")
     new.write_bytes(content)
     new.rename(place)
-
-
-def _packed(value: object) -> object:
-    if is_dataclass(value):
-        return {
-            _KIND: type(value).__name__,
-            **{field.name: _packed(getattr(value, field.name)) for field in fields(value)},
-        }
-    if isinstance(value, tuple):
-        return [_packed(each) for each in value]
-    return value
-
-
-def _made(value: dict[str, object]) -> object:
-    kind = getattr(instructions, str(value.pop(_KIND)))
-    if not isinstance(kind, type) or not is_dataclass(kind):
-        raise ValueError(f"no part of a Dockerfile: {kind}")
-    return kind(**{name: _tuples(each) for name, each in value.items()})
-
-
-def _tuples(value: object) -> object:
-    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value

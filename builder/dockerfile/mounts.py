@@ -2,7 +2,8 @@
 
 import csv
 import re
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from builder.dockerfile.faults import did_you_mean
 from builder.dockerfile.flags import FlagFault

@@ -7,6 +7,7 @@ Promises: raises nothing but DockerfileError for any text at all; time and memor
 from dataclasses import replace
 from typing import cast
 
+import msgspec.structs
 from lark import Token, Tree, UnexpectedInput, UnexpectedToken
 from lark.exceptions import VisitError
 
@@ -94,7 +95,7 @@ def parse_trigger(text: str, at: Position) -> Instruction:
         ) from None
     if len(found) != 1 or isinstance(found[0], From | Onbuild):
         raise DockerfileError(f"the base image has an ONBUILD trigger that is not allowed: {text!r}", at=at)
-    return replace(found[0], at=at)
+    return msgspec.structs.replace(found[0], at=at)
 
 
 class _Reader:
