@@ -13,7 +13,6 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -312,6 +311,8 @@ class Context:
         large = [entry for entry in unknown if entry.size > _SMALL]
         read = [(entry, self._read(entry)) for entry in unknown if entry.size <= _SMALL]
         if len(large) > 1:
+            from concurrent.futures import ThreadPoolExecutor  # 5 ms, and most contexts have no large files
+
             with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "hash") as pool:
                 read += zip(large, pool.map(self._read, large), strict=True)
         else:
