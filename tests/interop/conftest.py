@@ -116,3 +116,21 @@ def _podman_conf(work: Path) -> Path:
     made = work / "containers.conf"
     made.write_text('[containers]\ndefault_ulimits = []\n[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\n')
     return made
+
+
+@pytest.fixture(scope="module")
+def ctr(work: Path, net: None) -> Iterator[Tool]:
+    """containerd's own client with a containerd of the module's own."""
+    home = work / "containerd"
+    home.mkdir()
+    config = home / "config.toml"
+    config.write_text(
+        f'version = 2\nroot = "{home}/root"\nstate = "{home}/state"\n'
+        'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+        f'[grpc]\naddress = "{home}/sock"\n[ttrpc]\naddress = "{home}/ttrpc"\n'
+    )
+    tool = Tool(("ctr", "--address", f"{home}/sock"))
+    command = ["unshare", "--mount", "--propagation", "private", "containerd", "--config", str(config)]
+    with background(command, home / "log"):
+        wait_until(lambda: tool.run("version").returncode == 0, "containerd did not start", log=home / "log")
+        yield tool

@@ -64,6 +64,10 @@ class TestOurImages:
         skopeo("copy", "--src-tls-verify=false", "--preserve-digests", f"docker://{image}", f"oci:{tmp_path}/layout:1")
         assert (tmp_path / "layout" / "index.json").exists()
 
+    def test_pulled_and_unpacked_by_containerd(self, ctr: Tool, image: str) -> None:
+        ctr("images", "pull", "--plain-http", image)
+        assert image in ctr("images", "ls", "-q").split()
+
     def test_run_again_after_the_local_copy_is_gone(self, pybuild: Tool, image: str) -> None:
         pybuild("rmi", image)
         assert pybuild("run", "--rm", "--network", "none", image) == MESSAGE
@@ -88,6 +92,15 @@ class TestTheirImages:
         name = f"{home}/theirs/buildah:1"
         buildah("build", "-q", "--format", "docker", "-t", name, str(context))
         buildah("push", "--tls-verify=false", name)
+        assert pybuild("run", "--rm", "--network", "none", name) == MESSAGE
+
+    def test_pushed_by_containerd(self, ctr: Tool, pybuild: Tool, image: str, home: str) -> None:
+        name = f"{home}/theirs/containerd:1"
+        if image not in ctr("images", "ls", "-q").split():
+            pybuild("push", image)
+            ctr("images", "pull", "--plain-http", image)
+        ctr("images", "tag", "--force", image, name)
+        ctr("images", "push", "--plain-http", name)
         assert pybuild("run", "--rm", "--network", "none", name) == MESSAGE
 
     def test_copied_by_skopeo_from_our_layout(
