@@ -10,8 +10,8 @@ A committed snapshot's files are not flushed to the disk one by one: for 30,000 
 them. The kernel writes them within its half minute; until well after that the snapshot is `fresh`, and one that was
 still fresh when the machine went down is not trusted but unpacked or built again.
 
-Order: the row comes before its directory and goes before it, and numbers are never used twice; so a directory without
-a row is garbage at any time, and `sweep` may remove it while others work.
+Order: the row comes before its directory, a committed one's goes before it, and numbers are never used twice; so a
+directory without a row is garbage at any time, and `sweep` may remove it while others work.
 """
 
 import contextlib
@@ -148,19 +148,33 @@ class Snapshots:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._db
+                    self._db.execute("COMMIT")
                 except BaseException:
-                    self._db.execute("ROLLBACK")
+                    if self._db.in_transaction:  # a full disk makes SQLite roll back by itself
+                        self._db.execute("ROLLBACK")
                     raise
-                self._db.execute("COMMIT")
-            except sqlite3.OperationalError as error:
-                raise SnapshotError(f"the index of snapshots in {self.root} can't be written: {error}") from error
+            except sqlite3.Error as error:
+                raise self._unusable(error) from error
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._db
+            except sqlite3.Error as error:
+                raise self._unusable(error) from error
+
+    def _unusable(self, error: sqlite3.Error) -> SnapshotError:
+        full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+        return SnapshotError(
+            f"the index of snapshots in {self.root} can't be used: {error}",
+            hint="free some space" if full else "check the disk it is on",
+        )
 
     def exists(self, name: str) -> bool:
         """Whether a snapshot is committed under `name`."""
-        with self._lock:
-            return (
-                self._db.execute("SELECT 1 FROM snapshot WHERE key = ? AND committed", (name,)).fetchone() is not None
-            )
+        with self._reading() as db:
+            return db.execute("SELECT 1 FROM snapshot WHERE key = ? AND committed", (name,)).fetchone() is not None
 
     def prepare(self, key: str, parent: str | None) -> Snapshot:
         """Make an active snapshot over a committed one (None: over nothing).
@@ -196,15 +210,15 @@ class Snapshots:
         return found
 
     def get(self, key_or_name: str) -> Snapshot | None:
-        with self._lock:
-            row = self._db.execute(
+        with self._reading() as db:
+            row = db.execute(
                 "SELECT child.id, parent.key FROM snapshot AS child"
                 " LEFT JOIN snapshot AS parent ON parent.id = child.parent WHERE child.key = ?",
                 (key_or_name,),
             ).fetchone()
             if row is None:
                 return None
-            return self._snapshot(row[0], key_or_name, row[1], self._lower(self._db, row[1]))
+            return self._snapshot(row[0], key_or_name, row[1], self._lower(db, row[1]))
 
     def view(self, name: str | None) -> tuple[str, ...]:
         """Lower directories, topmost first, that show a committed snapshot. Raises SnapshotError if it is not there."""
@@ -237,19 +251,27 @@ class Snapshots:
 
     def remove(self, key_or_name: str) -> None:
         """Remove a snapshot, if it is there. Raises SnapshotError if others stand on it."""
+        with self._reading() as db:
+            row = db.execute("SELECT id, committed FROM snapshot WHERE key = ?", (key_or_name,)).fetchone()
+        if row is None:
+            return
+        number, committed = row
+        directory = str(self.root / str(number))
+        if not committed:
+            # Nobody else uses it, so its files may go first: on a full disk there is no room for a transaction.
+            remove_tree(directory)
+            crash_point("snapshot-emptied")
         with self._transaction() as db:
-            row = db.execute("SELECT id FROM snapshot WHERE key = ?", (key_or_name,)).fetchone()
-            if row is None:
-                return
             try:
-                db.execute("DELETE FROM snapshot WHERE id = ?", row)
+                db.execute("DELETE FROM snapshot WHERE id = ?", (number,))
             except sqlite3.IntegrityError:
                 raise SnapshotError(
                     f"snapshot {key_or_name} is in use", hint="remove the containers and images that stand on it first"
                 ) from None
             crash_point("snapshot-deleted")
         crash_point("snapshot-forgotten")
-        remove_tree(str(self.root / str(row[0])))
+        if committed:
+            remove_tree(directory)
 
     def sweep(
         self, keep: Callable[[str], bool] = lambda _: True, *, idle_seconds: float = _IN_USE_SECONDS
@@ -266,8 +288,8 @@ class Snapshots:
         gone = self._forget_dead()
         while unwanted := self._forget_unwanted(keep, time.time() - idle_seconds):
             gone += unwanted
-        with self._lock:
-            known = {str(number) for (number,) in self._db.execute("SELECT id FROM snapshot")}
+        with self._reading() as db:
+            known = {str(number) for (number,) in db.execute("SELECT id FROM snapshot")}
         for number in present:
             if number not in known:
                 remove_tree(str(self.root / number))
