@@ -18,7 +18,7 @@ _FAMILY: dict[str, type[RunnerError]] = {
 }
 _LIMIT = 1 << 16
 # What the parent says, in this order; "U" beside "M": devices are unguarded.
-_MADE, _UNGUARDED, _JOINED, _GO = b"M", b"U", b"J", b"G"
+_MADE, _UNGUARDED, _GO = b"M", b"U", b"G"
 
 
 class ChildSide:
@@ -46,10 +46,6 @@ class ChildSide:
         """The control group is there, with its limits. Returns whether it guards devices."""
         self._wait_for(_MADE)
         return _UNGUARDED not in self._heard
-
-    def wait_until_joined(self) -> None:
-        """The parent has moved us into the control group."""
-        self._wait_for(_JOINED)
 
     def wait_for_go(self) -> None:
         self._wait_for(_GO)
@@ -102,9 +98,6 @@ class ParentSide:
 
     def tell_made(self, *, guarded: bool) -> None:
         self._tell(_MADE if guarded else _UNGUARDED + _MADE)
-
-    def tell_joined(self) -> None:
-        self._tell(_JOINED)
 
     def wait_until_ready(self) -> int | None:
         """Returns the terminal's descriptor, if there is one. Raises what the child failed with."""

@@ -75,7 +75,6 @@ def run_program(plan: Plan, channel: ChildSide, console: int | None, stubs: list
     reset_signals()
     calls.close_range(3, 0x7FFFFFFF, cloexec=True)
     channel.stage = "start"
-    channel.wait_until_joined()
     channel.ready(console, stubs)
     if console is not None:
         os.close(console)

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -97,19 +97,32 @@ class Cgroup:
     @classmethod
     def create(cls, path: str, hierarchies: Hierarchies | None = None) -> "Cgroup":
         group = cls(path, hierarchies or Hierarchies.mounted())
-        if group.hierarchies.driver == "none":
-            group.warnings.append("cgroups are not mounted: limits are not applied")
+        group.make_cradle()
+        group.make_rest()
+        return group
+
+    def make_cradle(self) -> str | None:
+        """Make just the version 2 group, which a process can be born in. Returns its directory, if it could be made."""
+        if self.hierarchies.v2:
+            self._make([self.hierarchies.v2])
+        return self.directory(_V2)
+
+    def make_rest(self) -> None:
+        if self.hierarchies.driver == "none":
+            self.warnings.append("cgroups are not mounted: limits are not applied")
+        self._make([place for place in self.hierarchies.places if place != self.hierarchies.v2])
+
+    def _make(self, places: Sequence[str]) -> None:
         refused: dict[str, list[str]] = {}
-        for place in group.hierarchies.places:
-            directory = place + path
+        for place in places:
+            directory = place + self.path
             try:
                 _make(directory, place)
-                group._present.append(directory)
+                self._present.append(directory)
             except OSError as error:
                 refused.setdefault(error.strerror or str(error), []).append(os.path.basename(place))
         for reason, where in refused.items():
-            group.warnings.append(f"no cgroup for {', '.join(where)}: {reason}: limits there are not applied")
-        return group
+            self.warnings.append(f"no cgroup for {', '.join(where)}: {reason}: limits there are not applied")
 
     @classmethod
     def none(cls) -> "Cgroup":
@@ -145,11 +158,18 @@ class Cgroup:
             return False
         return True
 
-    def join(self, pid: int) -> None:
-        """Move a process (0: the caller) into the group; it must be single-threaded, or all its threads move."""
+    def join(self, pid: int, *, born: bool = False) -> None:
+        """Move a process with one thread (0: the caller) into the group; `born`: it is in the version 2 group already.
+
+        A thread that moves itself by version 1's "tasks" needs none of the locks that make moving a process slow.
+        """
+        unified = self.directory(_V2)
         for directory in self._present:
+            if born and directory == unified:
+                continue
+            file = "tasks" if pid == 0 and directory != unified else "cgroup.procs"
             try:
-                _write(f"{directory}/cgroup.procs", str(pid))
+                _write(f"{directory}/{file}", str(pid))
             except OSError as error:
                 if error.errno == errno.ESRCH:
                     return  # it has ended meanwhile; whoever waits for it learns why
@@ -158,7 +178,8 @@ class Cgroup:
     def pids(self) -> list[int]:
         """All processes of the group and the groups below it."""
         found: set[int] = set()
-        for directory in self._present[-1:] if self.directory(_V2) else self._present[:1]:
+        unified = self.directory(_V2)
+        for directory in [unified] if unified else self._present[:1]:
             for below in _walk(directory):
                 found.update(int(line) for line in _read(f"{below}/cgroup.procs").split())
         return sorted(found)
