@@ -27,9 +27,7 @@ class ExpansionError(BuilderError):
         self.offset = offset
 
 
-def expand(
-    word: str, variables: Mapping[str, str], *, escape: str = "\\", missing: set[str] | None = None, raw: bool = False
-) -> str:
+def expand(word: str, variables: Mapping[str, str], *, escape: str = "\\", missing: set[str] | None = None) -> str:
     """Put values in and take quotes and escapes off.
 
     Args:
@@ -37,14 +35,13 @@ def expand(
         variables: what is set; anything else is empty.
         escape: the escape character of the file.
         missing: gets the names that were used, without a default of their own, and are not set.
-        raw: keep quotes and escapes (for texts that will be expanded again).
 
     Raises:
         ExpansionError: bad syntax, or `${v:?message}` of a variable that is not set.
     """
     if "$" not in word and "'" not in word and '"' not in word and escape not in word:
         return word
-    return _Expansion(word, variables, escape, missing, keep_quotes=raw, keep_escapes=raw).run()
+    return _Expansion(word, variables, escape, missing).run()
 
 
 def expand_body(text: str, variables: Mapping[str, str], *, missing: set[str] | None = None) -> str:
@@ -69,15 +66,13 @@ class _Expansion:
     variables: Mapping[str, str]
     escape: str
     missing: set[str] | None
-    keep_quotes: bool = False
-    keep_escapes: bool = False
     quoting: bool = True
     position: int = 0
     spent: int = 0  # characters of values put in so far
     pieces: list[tuple[str, bool]] = field(default_factory=list)  # text, and whether its blanks split words
 
     def run(self) -> str:
-        self.pieces = list(self._until("", self.keep_escapes, 0))
+        self.pieces = list(self._until("", False, 0))
         return "".join(piece for piece, _ in self.pieces)
 
     def words(self) -> Iterator[str]:
@@ -125,7 +120,7 @@ class _Expansion:
         if end < 0:
             raise ExpansionError("the quote ' is not closed", start)
         self.position = end + 1
-        return self.source[start : end + 1] if self.keep_quotes else self.source[start + 1 : end]
+        return self.source[start + 1 : end]
 
     def _double(self, raw_escapes: bool, depth: int) -> str:
         start = self.position
@@ -135,8 +130,7 @@ class _Expansion:
             char = self.source[self.position]
             if char == '"':
                 self.position += 1
-                text = "".join(parts)
-                return f'"{text}"' if self.keep_quotes else text
+                return "".join(parts)
             if char == "$":
                 parts.append(self._dollar(depth))
             elif char == self.escape:

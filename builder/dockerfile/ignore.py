@@ -6,7 +6,7 @@ is left out. Patterns start at the root of the context: `foo` is not `a/foo`, `*
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -32,34 +32,18 @@ class IgnoreRules:
     @classmethod
     def parse(cls, text: str, file: str = ".dockerignore") -> "IgnoreRules":
         """Raises ContextError with the line of a pattern that is none."""
-        rules: list[Rule] = []
-        for number, line in enumerate(text.removeprefix("\N{BYTE ORDER MARK}").split("\n"), 1):
-            pattern = line.strip()
-            if line.startswith("#") or not pattern:
-                continue
-            keeps = pattern.startswith("!")
-            if keeps:
-                pattern = pattern[1:].strip()
-            pattern = posixpath.normpath(pattern).lstrip("/") if pattern else ""
-            if not pattern:
-                if keeps:
-                    raise ContextError(f"{file}:{number}: ! without a pattern", hint="write ! and what to keep")
-                continue
-            try:
-                list(tokens(pattern))
-            except PatternInvalid as error:
-                raise ContextError(f"{file}:{number}: broken pattern {line.strip()!r}: {error}") from None
-            rules.append(Rule(pattern, keeps, number))
-        return cls(tuple(rules), file)
+        lines = enumerate(text.removeprefix("\N{BYTE ORDER MARK}").split("\n"), 1)
+        return cls._made(((number, line) for number, line in lines if not line.startswith("#")), file)
 
     @classmethod
     def of(cls, patterns: Sequence[str], file: str = "--exclude") -> "IgnoreRules":
-        """Rules given one by one, as by COPY --exclude."""
-        return cls.parse("\n".join(pattern.lstrip("#") for pattern in patterns), file)
+        """Rules given one by one, as by COPY --exclude; the "line" of each is its number."""
+        return cls._made(enumerate(patterns, 1), file)
 
-    @property
-    def has_exceptions(self) -> bool:
-        return any(rule.keeps for rule in self.rules)
+    @classmethod
+    def _made(cls, lines: Iterable[tuple[int, str]], file: str) -> "IgnoreRules":
+        found = (_rule(line.strip(), number, file) for number, line in lines)
+        return cls(tuple(rule for rule in found if rule is not None), file)
 
     def excluded(self, path: str) -> bool:
         """Whether `path` (relative, with slashes, nothing to clean) is left out."""
@@ -91,6 +75,21 @@ class IgnoreRules:
     def _ways_down(self) -> re.Pattern[str] | None:
         ways = [_ancestors(list(tokens(rule.pattern, deep=True))) for rule in self.rules if rule.keeps]
         return re.compile("|".join(ways), re.DOTALL) if ways else None
+
+
+def _rule(line: str, number: int, file: str) -> Rule | None:
+    keeps = line.startswith("!")
+    pattern = line[1:].strip() if keeps else line
+    pattern = posixpath.normpath(pattern).lstrip("/") if pattern else ""
+    if not pattern:
+        if keeps:
+            raise ContextError(f"{file}:{number}: ! without a pattern", hint="write ! and what to keep")
+        return None
+    try:
+        list(tokens(pattern))
+    except PatternInvalid as error:
+        raise ContextError(f"{file}:{number}: broken pattern {line!r}: {error}") from None
+    return Rule(pattern, keeps, number)
 
 
 def _matching(pattern: str) -> str:

@@ -13,12 +13,23 @@ from hypothesis import strategies as st
 from builder.dockerfile import parse_dockerfile
 from builder.dockerfile.instructions import DockerfileError
 from builder.dockerfile.parser import USAGE
-from builder.dockerfile.tables import head
+from builder.dockerfile.tables import compiled, head, parser
 
 
 def test_tables_belong_to_this_grammar_and_this_lark() -> None:
     kept = importlib.resources.files("builder.dockerfile").joinpath("grammar.tables").read_bytes()
     assert kept.startswith(head() + b"\n"), "run: python -m builder.dockerfile.tables"
+
+
+def test_another_lark_makes_the_same_parser_from_the_grammar() -> None:
+    for line in (
+        "FROM --platform=x a AS b",
+        "RUN --mount=x -- y",
+        'CMD ["a"]',
+        "ENV a=b c",
+        "HEALTHCHECK --retries=1 CMD x",
+    ):
+        assert compiled().parse(line, start="instruction") == parser().parse(line, start="instruction")
 
 
 def test_lark_is_not_loaded_before_something_is_parsed() -> None:

@@ -82,6 +82,11 @@ class TestFile:
         assert (rule.pattern, rule.line) == ("a", 1)
 
 
+def test_rules_given_one_by_one_have_no_comments() -> None:
+    rules = IgnoreRules.of(["#a", "*.o", "!b.o"])
+    assert [path for path in ("#a", "a.o", "b.o", "c") if rules.excluded(path)] == ["#a", "a.o"]
+
+
 class TestWaysDown:
     """A directory that is left out is looked into only if an exception can hold in it."""
 
