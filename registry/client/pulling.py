@@ -18,7 +18,7 @@ from registry.client.parallel import run_all
 from registry.client.progress import Progress, Silent
 from registry.client.settings import ClientSettings
 from registry.client.transport import Broken
-from registry.errors import ManifestInvalid, ManifestUnknown, RegistryError, SizeInvalid, TransferError
+from registry.errors import BlobUnknown, ManifestInvalid, ManifestUnknown, RegistryError, SizeInvalid, TransferError
 from registry.model import Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform, Reference
 from registry.model.manifest import check_content
 from registry.model.media_types import INDEX_TYPES
@@ -244,7 +244,10 @@ class _Pull:
             return False
         if (size := self._store.size(digest)) != descriptor.size:
             raise SizeInvalid(f"{digest} has {size} bytes, its manifest says {descriptor.size}", hint="do not trust it")
-        lease.hold(digest)
+        try:
+            lease.hold(digest)
+        except BlobUnknown:
+            return False  # collected since we looked
         self._progress.update(digest.short, "Already exists")
         return True
 

@@ -1,7 +1,10 @@
 """What a registry may answer, however bad: a clear error or success, bounded, and a store that is as it was."""
 
+import contextlib
 import itertools
 import json
+import random
+import re
 import resource
 import select
 import signal
@@ -406,6 +409,68 @@ class TestLoad:
         fake.on("HEAD", "/v2/", Reply(401, b"", {"WWW-Authenticate": bearer}))
         assert "pybuild login" in str(refused(Unauthorized).hint)
         assert len(fake.requests) < 10
+
+
+class TestOtherHashes:
+    """Digest confusion: what was asked for under sha512 is verified under sha512."""
+
+    def image(self, fake: FakeRegistry, layer: bytes) -> bytes:
+        manifest = fake.add_image(layers=[BIG])
+        digest = Digest.of(BIG, "sha512")
+        fake.blobs[str(digest)] = layer
+        strong = Manifest(manifest.media_type, manifest.config, (Descriptor(MediaType.OCI_LAYER, digest, len(BIG)),))
+        content = strong.to_bytes()
+        fake.manifests[f"app/{Digest.of(content, 'sha512')}"] = (content, MediaType.OCI_MANIFEST)
+        fake.on("GET", "/manifests/", Reply(200, content, {"Content-Type": MediaType.OCI_MANIFEST}))
+        return content
+
+    def test_a_layer_and_a_manifest(
+        self, fake: FakeRegistry, fetch: Callable[..., Digest], store: ContentStore
+    ) -> None:
+        pinned = Digest.of(self.image(fake, BIG), "sha512")
+        assert fetch(f"app@{pinned}") == pinned
+        assert store.path(Digest.of(BIG, "sha512")).read_bytes() == BIG
+
+    def test_another_layer(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
+        content = self.image(fake, b"y" * len(BIG))
+        refused(DigestInvalid, f"app@{Digest.of(content, 'sha512')}")
+
+
+class TestNoise:
+    """Whatever comes over the wire, an error of ours comes out: never a traceback, never an image."""
+
+    @pytest.mark.parametrize("at", ["^/v2/$", "/manifests/", "/blobs/", "^/token"])
+    def test_instead_of_an_answer(self, fake: FakeRegistry, store: ContentStore, waits: list[float], at: str) -> None:
+        fake.add_image()
+        if at == "^/token":
+            bearer = f'Bearer realm="http://{fake.domain}/token"'
+            fake.on("HEAD", "/manifests/", Reply(401, b"", {"WWW-Authenticate": bearer}))
+        rng = random.Random(at)
+        answers = [
+            b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nx",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            b"HTTP/1.1 999 ?\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
+            b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 50_000,
+            b"HTTP/1.1 200 OK\r\nX: " + b"y" * 1_000_000,
+            b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 302 Found\r\nLocation: \xff\xfe//\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 401 No\r\nWWW-Authenticate: Bearer realm=\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Encoding: gzip\r\n\r\njunk",
+            b"",
+            *(rng.randbytes(rng.randrange(1, 300)) for _ in range(10)),
+        ]
+        quick = ClientSettings(tries=2, read_timeout=2, pause=waits.append)
+        for raw in answers:
+            fake._rules.insert(0, ("GET", re.compile(at), [Reply(raw=raw)]))
+            # What greets us need not be more than a status; all else must be right.
+            with contextlib.suppress(RegistryError) if at == "^/v2/$" else pytest.raises(RegistryError):
+                pull(store, Reference.parse(f"{fake.domain}/app:1"), settings=quick)
+        assert at == "^/v2/$" or store.images() == []
 
 
 class TestProxies:
