@@ -30,6 +30,7 @@ _MEDIA_TYPES = {
     "zstd": MediaType.OCI_LAYER_ZSTD,
     "uncompressed": MediaType.OCI_LAYER,
 }
+_MOST_WORKERS = 16  # reading and hashing, one thread each, feed no more
 _ISAL_LEVELS = 3  # above these zlib packs tighter, at a tenth of the speed
 _GZIP_WBITS = 31
 _WINDOW = 1 << 27  # zstd's own limit for decompression without --long
@@ -92,7 +93,7 @@ class Packer:
         self._pieces: list[bytes] = []
         self._held = 0
         self._hash = hashlib.sha256()
-        self._workers = len(os.sched_getaffinity(0))
+        self._workers = min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
         self._running: deque[tuple[Future[None], Future[bytes]]] = deque()
         self._pool: ThreadPoolExecutor | None = None
         self._hasher: ThreadPoolExecutor | None = None
@@ -133,7 +134,7 @@ class Packer:
             self._pool = ThreadPoolExecutor(self._workers, "pack")
             self._hasher = ThreadPoolExecutor(1, "hash")
         self._running.append((self._hasher.submit(self._hash.update, block), self._pool.submit(self._pack, block)))
-        if len(self._running) > 2 * self._workers:
+        if len(self._running) > self._workers + 2:
             self._emit()
 
     def _emit(self) -> None:

@@ -2,11 +2,14 @@
 
 import contextlib
 import fcntl
+import io
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 from uuid import uuid4
 
 from builder.errors import LayerError
@@ -18,6 +21,9 @@ from registry.model.manifest import Descriptor, Manifest
 
 if TYPE_CHECKING:
     from registry.storage import ContentStore
+
+
+_TELL_SECONDS = 0.1
 
 
 class Progress(Protocol):
@@ -71,17 +77,40 @@ def _unpack(step: _Step, store: "ContentStore", snapshots: Snapshots, progress: 
     layer = step.layer
     key = f"unpack-{uuid4().hex}"
     snapshot = snapshots.prepare(key, step.parent)
-    if progress is not None:
-        progress.update(layer.digest.short, "Extracting", 0, layer.size)
+    tell = partial(progress.update, layer.digest.short) if progress is not None else _nobody
+    tell("Extracting", 0, layer.size)
     try:
         with store.open_blob(layer.digest) as blob:
-            apply_layer(blob, snapshot, expected=step.diff_id)
+            told = cast("BinaryIO", _Told(blob, lambda done: tell("Extracting", done, layer.size)))
+            apply_layer(told, snapshot, expected=step.diff_id)
         snapshots.commit(key, step.name)
     except BaseException:
         snapshots.remove(key)
         raise
-    if progress is not None:
-        progress.update(layer.digest.short, "Pull complete", layer.size, layer.size)
+    tell("Pull complete", layer.size, layer.size)
+
+
+def _nobody(status: str, current: int, total: int) -> None:
+    """Nobody listens."""
+
+
+class _Told(io.RawIOBase):
+    """A blob that tells how far it has been read, a few times a second."""
+
+    def __init__(self, blob: BinaryIO, tell: Callable[[int], None]) -> None:
+        super().__init__()
+        self._blob = blob
+        self._tell = tell
+        self._done = 0
+        self._next = 0.0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._blob.read(size)
+        self._done += len(data)
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _TELL_SECONDS
+            self._tell(self._done)
+        return data
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import gzip
 import os
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,14 @@ class TestUnpackImage:
     def test_unpacks_only_what_is_missing(self, store: ContentStore, snapshots: Snapshots) -> None:
         log = Log()
         unpack_image(store, snapshots, *put_image(store, 2), log)
-        assert [status for _, status in log.lines] == ["Extracting", "Pull complete"] * 2
+        assert [status for status, _ in groupby(status for _, status in log.lines)] == [
+            "Extracting",
+            "Pull complete",
+        ] * 2
         log.lines.clear()
         manifest, config = put_image(store)
         unpack_image(store, snapshots, manifest, config, log)
-        assert log.lines == [(manifest.layers[2].digest.short, word) for word in ("Extracting", "Pull complete")]
+        assert set(log.lines) == {(manifest.layers[2].digest.short, word) for word in ("Extracting", "Pull complete")}
 
     def test_refuses_a_layer_that_is_not_the_configs(self, store: ContentStore, snapshots: Snapshots) -> None:
         manifest, config = put_image(store)
