@@ -375,7 +375,9 @@ def attach(settings: "Globals", *, container: str, no_stdin: bool, detach_keys: 
         check_terminal(tty=options.tty, stdin=stdin)
         with containers.attach(found, ["stdout", "stderr", *(["stdin"] if stdin else [])]) as running:
             if options.tty:
-                running.resize(*terminal_size())
+                rows, columns = terminal_size()
+                running.resize(rows + 1, columns)  # a change makes programs draw themselves again
+                running.resize(rows, columns)
             forward = (lambda number: _forwarded(containers, found.record, number)) if sig_proxy else None
             return _code(follow(running, stdin=stdin, tty=options.tty, detach_keys=_keys(detach_keys), forward=forward))
 

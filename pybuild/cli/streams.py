@@ -63,7 +63,7 @@ def raw_terminal(fd: int) -> Iterator[None]:
     import tty
 
     before = termios.tcgetattr(fd)
-    tty.setraw(fd)
+    tty.setraw(fd, termios.TCSADRAIN)  # what was typed ahead is not thrown away
     try:
         yield
     finally:
