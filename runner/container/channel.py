@@ -11,10 +11,11 @@ import socket
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from typing import Any, NoReturn
 
-from runner.errors import CommandNotFound, MissingPrivilege, NotExecutable, RunnerError, UnsafeRootfs
+from runner.errors import CommandNotFound, MissingPrivilege, NoSuchContainer, NotExecutable, RunnerError, UnsafeRootfs
 
 _FAMILY: dict[str, type[RunnerError]] = {
-    kind.__name__: kind for kind in (CommandNotFound, MissingPrivilege, NotExecutable, RunnerError, UnsafeRootfs)
+    kind.__name__: kind
+    for kind in (CommandNotFound, MissingPrivilege, NoSuchContainer, NotExecutable, RunnerError, UnsafeRootfs)
 }
 _LIMIT = 1 << 16
 # What the parent says, in this order; "U" beside "M": devices are unguarded.

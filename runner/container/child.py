@@ -16,7 +16,7 @@ from runner.container.channel import ChildSide
 from runner.container.finish import Plan, make_directory, run_program
 from runner.container.rootfs import Tree, handed_over, open_pty, open_sources
 from runner.container.spec import ContainerSpec, Mount, Process
-from runner.errors import RunnerError
+from runner.errors import NoSuchContainer, RunnerError
 from runner.kernel import calls, capabilities, namespaces
 from runner.kernel.cgroups import Cgroup
 
@@ -178,7 +178,10 @@ def next_process(pidfd: int, plan: Plan, channel: ChildSide, *, cgroup: Cgroup, 
     flags = 0
     for flag in namespaces.FLAGS.values():
         flags |= flag
-    calls.setns(pidfd, flags)
+    try:
+        calls.setns(pidfd, flags)
+    except ProcessLookupError:
+        raise NoSuchContainer("the container is not running") from None
     os.close(pidfd)
     console = None
     if plan.process.terminal:

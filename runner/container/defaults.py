@@ -52,7 +52,6 @@ DEVICE_RULES = (
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHM_SIZE = 64 * 1024 * 1024
-TMPFS_OPTIONS = ("noexec", "nosuid", "nodev")
 
 
 def default_mounts(*, shm_size: int = SHM_SIZE, privileged: bool = False) -> tuple[Mount, ...]:

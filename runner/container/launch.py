@@ -163,6 +163,7 @@ def _fork(
     `furnish` tells whether devices are guarded; None: the group is another process's, and ready.
     """
     ours, theirs = pair()
+    pid = -1
     try:
         cradle = cgroup.make_cradle() if furnish else cgroup.directory("unified")
         joined = pid_namespace if isinstance(pid_namespace, int) else None
@@ -170,15 +171,14 @@ def _fork(
         if pid == 0:
             ours.close()
             run_child(lambda channel: act(channel, born), theirs, keep)
-    except BaseException as error:
-        ours.close()
-        if furnish:
-            cgroup.remove()
-        if isinstance(error, PermissionError):
-            raise MissingPrivilege("a container needs CAP_SYS_ADMIN", hint=NOT_ROOT) from None
-        raise
+    except OSError as error:
+        raise _explained(error) from None
     finally:
         theirs.close()
+        if pid < 0:
+            ours.close()
+            if furnish:
+                cgroup.remove()
     channel = ParentSide(ours)
     created = Created(pid, os.pidfd_open(pid), None, cgroup, (), channel, furnish is not None)
     try:
@@ -190,6 +190,14 @@ def _fork(
         created.discard()
         raise
     return created
+
+
+def _explained(error: OSError) -> RunnerError:
+    if isinstance(error, PermissionError):
+        return MissingPrivilege("a container needs CAP_SYS_ADMIN", hint=NOT_ROOT)
+    if isinstance(error, ProcessLookupError):
+        return NoSuchContainer("the container is not running")
+    return RunnerError(f"can't start a process: {error.strerror}")
 
 
 def _end(pid: int, pidfd: int) -> None:

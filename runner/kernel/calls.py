@@ -39,7 +39,6 @@ _OLD_NUMBERS = {
     "aarch64": {"getcwd": 17, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280, "capget": 90, "capset": 91},
 }
 _NUMBERS = {
-    "pidfd_send_signal": 424,
     "open_tree": 428,
     "move_mount": 429,
     "fsopen": 430,
@@ -58,23 +57,17 @@ AT_SYMLINK_NOFOLLOW = 0x100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 
-CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
-CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_INTO_CGROUP = 0x2_0000_0000
 
 MS_RDONLY = 1
-MS_NOSUID = 2
-MS_NODEV = 4
-MS_NOEXEC = 8
 MS_REMOUNT = 32
 MS_BIND = 4096
-MS_MOVE = 8192
 MS_REC = 16384
 MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18
@@ -99,7 +92,6 @@ MOUNT_ATTR_ATIME = 0x70
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
-MOUNT_ATTR_IDMAP = 0x00100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x00200000
 
 RESOLVE_NO_XDEV = 0x01
@@ -109,10 +101,8 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 PR_SET_PDEATHSIG = 1
-PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
-PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
@@ -120,12 +110,10 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 SECCOMP_SET_MODE_FILTER = 1
-SECCOMP_FILTER_FLAG_LOG = 2
 SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
 
 KEYCTL_JOIN_SESSION_KEYRING = 1
 KEYCTL_SETPERM = 5
-KEYCTL_DESCRIBE = 6
 
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -192,10 +180,6 @@ def default_signals() -> None:
     """Every signal back to the kernel's default. Python's own signal() is too slow for sixty in a row."""
     for number in range(1, 65):
         _libc.signal(number, 0)  # SIGKILL, SIGSTOP and the C library's own two are refused
-
-
-def pidfd_send_signal(pidfd: int, signal: int) -> None:
-    _call("pidfd_send_signal", pidfd, signal, None, 0)
 
 
 def sethostname(name: str) -> None:

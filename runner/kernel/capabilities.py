@@ -52,18 +52,7 @@ def bound(keep: int) -> None:
                     raise
 
 
-def bounding() -> int:
-    return sum(1 << number for number in range(_LAST + 1) if _in_bounding_set(number))
-
-
 def restrict(keep: int) -> None:
     """Hold just `keep`; inheritable and ambient sets stay empty, or a file's own inheritable set would grant more."""
     calls.capset(keep, keep, 0)
     calls.prctl(calls.PR_CAP_AMBIENT, calls.PR_CAP_AMBIENT_CLEAR_ALL)
-
-
-def _in_bounding_set(number: int) -> bool:
-    try:
-        return calls.prctl(calls.PR_CAPBSET_READ, number) == 1
-    except OSError:
-        return False  # a capability newer than this kernel

@@ -46,14 +46,13 @@ class MountOptions:
     set_: int = 0  # attributes of the mount
     clear: int = 0
     propagation: int = 0
-    propagation_recursive: bool = False
     recursive: bool = False  # rbind
     data: tuple[str, ...] = ()  # for the file system itself: size=…, mode=…
 
     @classmethod
     def parse(cls, words: Iterable[str]) -> "MountOptions":
         set_ = clear = propagation = 0
-        deep = recursive = False
+        recursive = False
         data: list[str] = []
         for word in words:
             if word in _SET:
@@ -63,12 +62,12 @@ class MountOptions:
             elif word in _ATIME:
                 set_, clear = set_ & ~calls.MOUNT_ATTR_ATIME | _ATIME[word], clear | calls.MOUNT_ATTR_ATIME
             elif word.removeprefix("r") in _PROPAGATION:
-                propagation, deep = _PROPAGATION[word.removeprefix("r")], word.startswith("r")
+                propagation = _PROPAGATION[word.removeprefix("r")]
             elif word in ("bind", "rbind"):
                 recursive = word == "rbind"
             elif word not in ("defaults", ""):
                 data.append(word)
-        return cls(set_, clear, propagation, deep, recursive, tuple(data))
+        return cls(set_, clear, propagation, recursive, tuple(data))
 
 
 def overlay_tree(
@@ -149,11 +148,6 @@ def attributes(tree: int, *, set_: int = 0, clear: int = 0, propagation: int = 0
         clear |= calls.MOUNT_ATTR_ATIME
     if set_ or clear or propagation:
         calls.mount_setattr(tree, flags, set_=set_, clear=clear, propagation=propagation)
-
-
-def make_private(path: str) -> None:
-    """No mount event comes in or goes out below `path` from now on."""
-    calls.mount("none", path, None, calls.MS_REC | calls.MS_PRIVATE)
 
 
 def _view(directory: str) -> int:

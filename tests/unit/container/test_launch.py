@@ -346,6 +346,12 @@ class TestExec:
         with pytest.raises(NoSuchContainer):
             launch.enter(2**22 - 1, spec, Process(("true",)), Stdio(0, 1, 2))
 
+    def test_in_one_that_has_just_ended(self, boxes: Boxes) -> None:
+        running = boxes.start("true")
+        os.waitid(os.P_PIDFD, running[0].pidfd, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(NoSuchContainer):
+            boxes.exec(running, "true")
+
 
 class TestSharingWithTheHost:
     def test_network_and_processes(self, boxes: Boxes) -> None:
