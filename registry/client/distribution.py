@@ -132,11 +132,14 @@ class RegistryClient:
             return
         domain = self.endpoint.domain
         own = self.settings.of(domain)
+        host = HUB_HOST if domain == DEFAULT_DOMAIN else domain
+        schemes = self._schemes(insecure=own.insecure)
         failure: RegistryError | None = None
-        for scheme in self._schemes(insecure=own.insecure):
-            home = Home(f"{scheme}://{HUB_HOST if domain == DEFAULT_DOMAIN else domain}", own.private_redirects)
+        for scheme in schemes:
+            home = Home(f"{scheme}://{host}", own.private_redirects, domain)
+            greeting = Request("GET", f"{home.url}/v2/", home, again=scheme == schemes[-1])
             try:
-                answer = self.transport.fetch(Request("GET", f"{home.url}/v2/", home), MAX_ERROR_BODY)
+                answer = self.transport.fetch(greeting, MAX_ERROR_BODY)
             except Broken as error:
                 failure = failure or error
                 continue

@@ -160,7 +160,7 @@ class _Pull:
             return [top]
         if self._platform is None:
             return self._all(top)
-        return [*self._best(top, top.parsed, self._platform, 0), top]
+        return [*self._best(top.parsed, self._platform, 0), top]
 
     def _all(self, top: FetchedManifest) -> list[FetchedManifest]:
         ordered: dict[Digest, FetchedManifest] = {}
@@ -177,7 +177,7 @@ class _Pull:
         visit(top, 0)
         return list(ordered.values())
 
-    def _best(self, top: FetchedManifest, index: Index, platform: Platform, depth: int) -> list[FetchedManifest]:
+    def _best(self, index: Index, platform: Platform, depth: int) -> list[FetchedManifest]:
         """The one image for a platform, and the indexes between it and the top, children first."""
         if depth > MAX_DEPTH:
             raise ManifestInvalid(f"{self._reference}: indexes nested too deeply", hint="this is no image")
@@ -197,13 +197,12 @@ class _Pull:
                 f"no image for {platform} in {self._reference}",
                 hint=f"it has {', '.join(known)[:300]}; choose with --platform" if known else "it lists no platforms",
             )
-        del top
         return self._descend(offered[place], platform, depth)
 
     def _descend(self, entry: Descriptor, platform: Platform, depth: int) -> list[FetchedManifest]:
         found = self._child(entry)
         if isinstance(found.parsed, Index):
-            return [*self._best(found, found.parsed, platform, depth + 1), found]
+            return [*self._best(found.parsed, platform, depth + 1), found]
         return [found]
 
     def _check_image(self, found: FetchedManifest) -> None:

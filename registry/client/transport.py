@@ -205,7 +205,7 @@ class Transport:
 
     @contextlib.contextmanager
     def _sent(self, request: Request) -> Iterator[httpx.Response]:
-        client = self._client(request.url)
+        client = self._client(request)
         headers = {"Accept-Encoding": "identity", **request.headers}
         if request.authorization:
             headers["Authorization"] = request.authorization
@@ -234,12 +234,12 @@ class Transport:
             self._check_stop()
             yield piece
 
-    def _client(self, url: str) -> httpx.Client:
+    def _client(self, request: Request) -> httpx.Client:
         """One pool for all hosts that share a way to check certificates."""
-        parts = split(url)
-        host = parts.hostname or ""
-        own = self.settings.of(parts.netloc.rpartition("@")[2])
-        insecure = own.insecure or is_loopback(host)
+        parts = split(request.url)
+        at_home = origin(request.url) == origin(request.home.url)
+        own = self.settings.of((at_home and request.home.domain) or parts.netloc.rpartition("@")[2])
+        insecure = own.insecure or (is_loopback(parts.hostname or "") and own.ca is None)
         key = ("http", None, False) if parts.scheme == "http" else ("https", own.ca, insecure)
         with self._lock:
             self._check_stop()

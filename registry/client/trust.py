@@ -20,6 +20,7 @@ class Home:
 
     url: str  # scheme://host[:port], no path
     private_redirects: bool = False
+    domain: str = ""  # what the settings call it, if that is not its host and port
 
     @property
     def host(self) -> str:

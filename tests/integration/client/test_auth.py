@@ -301,6 +301,17 @@ class TestEncryption:
             self.run(store, tls, ca=str(certificate))
         assert plain.requests == []
 
+    def test_on_this_machine_any_certificate_will_do(
+        self, new_fake: Callable[..., FakeRegistry], store: ContentStore, certificate: Path
+    ) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        fake = new_fake("127.0.0.1", context)
+        fake.add_image()
+        assert self.run(store, fake)
+        with pytest.raises(TransferError):
+            self.run(store, fake, ca=str(certificate))  # unless a CA is named: this one is for another address
+
     def test_plain_http_is_for_listed_registries_only(
         self, store: ContentStore, new_fake: Callable[..., FakeRegistry], netns: None
     ) -> None:
