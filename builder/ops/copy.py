@@ -151,6 +151,7 @@ class _Copy:
             self._fetched(source)
         else:
             for match in found:
+                self._links.clear()  # what one match made, the next may have overwritten
                 with self._explained(match.path):
                     if match.is_dir:
                         self._tree(source, match)

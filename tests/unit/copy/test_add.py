@@ -100,6 +100,12 @@ class TestAnArchive:
         assert set(os.listdir(rootfs / "kept")) == {"a.tar"}
         assert set(rootfs.tree("unpacked")) == {"d", "d/file"}
 
+    def test_in_a_directory_stays_one(self, copy: Copy, context: Path, rootfs: Rootfs) -> None:
+        (context / "d").mkdir()
+        (context / "d" / "a.tar").write_bytes(SIMPLE)
+        copy("d", to="/x/", source={"unpack": True})
+        assert (rootfs / "x/a.tar").read_bytes() == SIMPLE
+
     def test_of_copy_stays_an_archive(self, copy: Copy, context: Path, rootfs: Rootfs) -> None:
         (context / "a.tar").write_bytes(SIMPLE)
         copy("a.tar", to="/x/")

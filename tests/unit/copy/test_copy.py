@@ -316,6 +316,16 @@ class TestMetadata:
         assert (rootfs / "x/a").stat().st_ino == (rootfs / "x/e/b").stat().st_ino
         assert (rootfs / "x/a").stat().st_nlink == 2
 
+    def test_a_hard_link_is_never_to_what_took_the_first_ones_name(
+        self, copy: Copy, context: Path, rootfs: Rootfs
+    ) -> None:
+        for name in "de":
+            (context / name).mkdir()
+            write(context / name, a=name)
+        os.link(context / "d" / "a", context / "d" / "b")
+        copy("d/a", "e/a", "d/b", to="/x/")
+        assert rootfs.tree("x") == {"a": "e", "b": "d"}
+
     def test_file_capabilities_and_user_attributes_survive(self, copy: Copy, context: Path, rootfs: Rootfs) -> None:
         write(context, a="1")
         capability = bytes.fromhex("0100000200040000000000000000000000000000")
