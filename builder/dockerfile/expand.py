@@ -60,6 +60,12 @@ def expand_words(
     return [word for word in expansion.words() if word]
 
 
+def check(word: str, escape: str = "\\") -> None:
+    """Raise the ExpansionError that `word` has with any values at all: the faults of its syntax."""
+    if "$" in word or "'" in word or '"' in word:
+        _Expansion(word, {}, escape, None, only_syntax=True).run()
+
+
 @dataclass(slots=True)
 class _Expansion:
     source: str
@@ -67,6 +73,7 @@ class _Expansion:
     escape: str
     missing: set[str] | None
     quoting: bool = True
+    only_syntax: bool = False
     position: int = 0
     spent: int = 0  # characters of values put in so far
     pieces: list[tuple[str, bool]] = field(default_factory=list)  # text, and whether its blanks split words
@@ -191,7 +198,7 @@ class _Expansion:
             return word if is_set else ""
         if is_set and value is not None:
             return self._counted(value)
-        if operator == "-":
+        if operator == "-" or self.only_syntax:
             return word
         state = "unset" if value is None else "empty"
         raise ExpansionError(f"{name}: {word or f'is not allowed to be {state}'}", start)

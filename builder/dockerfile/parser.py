@@ -147,7 +147,7 @@ class _Reader:
 
     def _transform(self, tree: Tree[Token], line: LogicalLine) -> Instruction:
         try:
-            return ToInstruction(line).transform(tree)
+            return ToInstruction(line, self.splitter.escape).transform(tree)
         except VisitError as error:
             raise error.orig_exc from None
 

@@ -9,6 +9,8 @@ from typing import TypeVar
 from lark import Token, Transformer
 
 from builder.dockerfile import flags as check
+from builder.dockerfile.expand import ExpansionError
+from builder.dockerfile.expand import check as check_expansion
 from builder.dockerfile.flags import FlagFault, Flags
 from builder.dockerfile.heredoc import heredoc_word, with_bodies
 from builder.dockerfile.instructions import (
@@ -59,15 +61,17 @@ T = TypeVar("T")
 class ToInstruction(Transformer[Token, Instruction]):
     """One object a line: its methods are named by the rules of grammar.lark."""
 
-    def __init__(self, line: LogicalLine) -> None:
+    def __init__(self, line: LogicalLine, escape: str) -> None:
         super().__init__(visit_tokens=False)
         self.line = line
+        self.escape = escape
         self.source = line.text
 
     # -- stages
 
     def from_(self, tokens: Tokens) -> From:
         flags, rest = self._flags(tokens)
+        self._check(rest[0])
         stage = None
         if len(rest) == 2:
             stage = rest[1].lower()
@@ -89,6 +93,7 @@ class ToInstruction(Transformer[Token, Instruction]):
             name, equals, value = str(word).partition("=")
             if not name:
                 raise _at(word, "ARG without a name", hint="write ARG NAME=value")
+            self._check(word)
             pairs.append((name, value if equals else None))
         return Arg(self.line.at, self.source, tuple(pairs))
 
@@ -108,7 +113,9 @@ class ToInstruction(Transformer[Token, Instruction]):
                 raise Fault(
                     f"{name} {words[0]} has no value", len(self.line.text), hint=f"write {name} {words[0]}=value"
                 )
-            key, value = re.split(r"[ \t\v\f\r]+", self.line.text[_start(words[0]) :], maxsplit=1)
+            rest = self.line.text[_start(words[0]) :]
+            key, value = re.split(r"[ \t\v\f\r]+", rest, maxsplit=1)
+            self._check_text(value, _start(words[0]) + len(rest) - len(value))
             return ((key, value),), True
         pairs = []
         for word in words:
@@ -118,6 +125,7 @@ class ToInstruction(Transformer[Token, Instruction]):
                 raise _at(word, f"no = in {str(word)!r}", hint=hint)
             if not key:
                 raise _at(word, f"{name} without a name", hint=f"write {name} name=value")
+            self._check(word)
             pairs.append((key, value))
         return tuple(pairs), False
 
@@ -261,7 +269,22 @@ class ToInstruction(Transformer[Token, Instruction]):
         if rest[0].type == "JSON":
             return _array(rest[0])
         _refuse_other_arrays(self.line.text[_start(rest[0]) :], _start(rest[0]))
+        self._check(*(word for word in rest if heredoc_word(word) is None))
         return tuple(map(str, rest))
+
+    def _check(self, *words: Token) -> None:
+        """Look for faults of expansion that show without any values."""
+        for word in words:
+            self._check_text(str(word), _start(word), word.type)
+
+    def _check_text(self, text: str, offset: int, kind: str = "") -> None:
+        try:
+            check_expansion(text, self.escape)
+        except ExpansionError as error:
+            hint = error.hint
+            if kind == "FIELD" and "quote" in error.problem:
+                hint = 'quotes don\'t hold words together here; write ["a word", "another"]'
+            raise Fault(error.problem, offset + error.offset, hint=hint) from None
 
     def _mode(self, tokens: Tokens, flags: Flags) -> str:
         mode = flags.text.get("chmod", "")
@@ -289,14 +312,17 @@ class ToInstruction(Transformer[Token, Instruction]):
         return Stopsignal(self.line.at, self.source, self._text(tokens))
 
     def maintainer(self, tokens: Tokens) -> Maintainer:
-        return Maintainer(self.line.at, self.source, self._text(tokens))
+        _, (text,) = self._flags(tokens)
+        return Maintainer(self.line.at, self.source, str(text))
 
     def expose(self, tokens: Tokens) -> Expose:
         _, words = self._flags(tokens)
+        self._check(*words)
         return Expose(self.line.at, self.source, tuple(map(str, words)))
 
     def _text(self, tokens: Tokens) -> str:
         _, (text,) = self._flags(tokens)
+        self._check(text)
         return str(text)
 
     # -- flags

@@ -156,9 +156,11 @@ class TestCopyAndAdd:
         found = one(Add, "ADD a b")
         assert (found.keep_git_dir, found.unpack, found.link) == (None, None, False)
 
-    def test_json_protects_blanks_and_quotes_do_not(self) -> None:
+    def test_json_protects_blanks(self) -> None:
         assert one(Copy, 'COPY ["a b", "c"]').sources == ("a b",)
-        assert one(Copy, 'COPY "a b" c').sources == ('"a', 'b"')
+
+    def test_quotes_are_for_expansion(self) -> None:
+        assert one(Copy, "COPY \"a\" '$b' c").sources == ('"a"', "'$b'")
 
     @pytest.mark.parametrize("mode", ["0", "755", "07777", "+x", "u+rwx,g=u,o-w", "$MODE"])
     def test_chmod(self, mode: str) -> None:
