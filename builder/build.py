@@ -25,8 +25,9 @@ from builder.exporters.assemble import assemble
 from builder.ops.context import Context
 from builder.ops.files import ContextFiles, TreeFiles
 from builder.ops.output import StepFailed
+from builder.ops.packing import parse_compression
 from builder.ops.statcache import StatCache
-from builder.ops.workshop import Secret, Workshop, parse_compression, rfc3339
+from builder.ops.workshop import Secret, Workshop
 from builder.plan.options import BaseImage, PlanOptions
 from builder.plan.planner import Plan, make_plan
 from builder.progress import Listener, Reporter
@@ -34,6 +35,7 @@ from builder.solver.keys import image_key
 from builder.solver.results import Tree
 from builder.solver.scheduler import run_graph
 from builder.solver.solve import Solver, VertexFailed
+from builder.times import rfc3339
 from registry.errors import ManifestUnknown, RegistryError, StoreError
 from registry.model import Digest, Platform, Reference
 from registry.model.platform import native

@@ -9,6 +9,7 @@ from builder.ops.workshop import Workshop, closing
 from builder.plan.vertices import CopyOp, InlineFile
 from builder.progress import Step
 from builder.snapshots import Snapshot
+from builder.times import NANOSECONDS
 from runner.kernel.mounts import overlay_tree
 
 
@@ -40,7 +41,7 @@ def _opened(op: CopyOp, files: Files, shop: Workshop, step: Step, opened: ExitSt
     """An input, ready to be copied from; it is told later which path."""
     if isinstance(files, WebFile):
         path = str(shop.store.path(files.content))
-        return Fetched(files.op.filename, path, files.modified * 1_000_000_000, op.unpack_remote)
+        return Fetched(files.op.filename, path, files.modified * NANOSECONDS, op.unpack_remote)
     if isinstance(files, ContextFiles):
         root = opened.enter_context(files.root())
         return Source(root, "/", files.context.rules, unpack=op.unpack)

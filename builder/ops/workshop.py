@@ -5,29 +5,27 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
-from builder.errors import LayerError
+from builder.ops.packing import parse_compression
 from builder.progress import Step
 from builder.solver.results import MadeLayer, Tree
 from builder.solver.scheduler import Cancellation
+from builder.times import NANOSECONDS, clamp, rfc3339
 from registry.model import Descriptor, Digest, ImageConfig, Manifest, MediaType, RootFs
 from registry.model.platform import native
 from registry.storage import ContentStore, Lease
 from runner.errors import MissingPrivilege
 
 if TYPE_CHECKING:
-    from builder.layers import Compression
     from builder.ops.network import NetworkPool
     from builder.snapshots import Snapshot, Snapshots
     from runner.container.client import Supervisor
 
-_SUFFIXES = {"gzip": "+gzip", "zstd": "+zstd", "uncompressed": ".tar"}  # of media types
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE: what file systems stamp files with; behind time.time() by up to a tick
 
 
@@ -55,6 +53,7 @@ class Workshop:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self._opened = contextlib.ExitStack()
         self._unpacking: dict[str, threading.Lock] = {}
         self._supervisor: Supervisor | None = None
         self._snapshots: Snapshots | None = None
@@ -67,13 +66,7 @@ class Workshop:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._lock:
-            if self._supervisor is not None:
-                self._supervisor.close()
-            if self._networks is not None:
-                self._networks.close()
-            if self._snapshots is not None:
-                self._snapshots.close()
+        self._opened.close()
 
     @property
     def snapshots(self) -> "Snapshots":
@@ -83,7 +76,7 @@ class Workshop:
         with self._lock:
             if self._snapshots is None:
                 must_be_able_to_mount()
-                self._snapshots = Snapshots(self.root)
+                self._snapshots = self._opened.enter_context(Snapshots(self.root))
                 self._snapshots.sweep()
             return self._snapshots
 
@@ -94,8 +87,18 @@ class Workshop:
 
         with self._lock:
             if self._supervisor is None:
-                self._supervisor = Supervisor.private()
+                self._supervisor = self._opened.enter_context(Supervisor.private())
             return self._supervisor
+
+    @property
+    def networks(self) -> "NetworkPool":
+        from builder.ops.network import NetworkPool
+
+        with self._lock:
+            if self._networks is None:
+                self._networks = NetworkPool(self.root)
+                self._opened.callback(self._networks.close)
+            return self._networks
 
     @property
     def logs(self) -> Path:
@@ -106,15 +109,6 @@ class Workshop:
             if self._logs is None:
                 self._logs = new_log_directory(self.root)
             return self._logs
-
-    @property
-    def networks(self) -> "NetworkPool":
-        from builder.ops.network import NetworkPool
-
-        with self._lock:
-            if self._networks is None:
-                self._networks = NetworkPool(self.root)
-            return self._networks
 
     def unpacked(self, tree: Tree, step: Step | None = None) -> str | None:
         """The name of the snapshot that holds `tree`, made from its layers if it is not there."""
@@ -168,12 +162,10 @@ class Workshop:
             began = time.clock_gettime_ns(_COARSE_CLOCK)
             newest = max(parent.newest_ns, change(snapshot))
             self.cancellation.check()
-            clamp = self._clamp(began, newest)
-            written = write_layer(
-                snapshot, self.store, parse_compression(self.compression), clamp=clamp, lease=self.lease
-            )
-            created = self.now()
-            made = MadeLayer(written.descriptor, written.diff_id, max(newest, written.newest_ns), created)
+            times = clamp(began, newest, self.epoch)
+            packing = parse_compression(self.compression)
+            written = write_layer(snapshot, self.store, packing, clamp=times, lease=self.lease)
+            made = MadeLayer(written.descriptor, written.diff_id, max(newest, written.newest_ns), self._now())
             self.snapshots.commit(key, parent.on_top(made).chain or "")
         except BaseException:
             self._drop(snapshot)
@@ -187,48 +179,11 @@ class Workshop:
         remove_tree(snapshot.upper)
         self.snapshots.remove(snapshot.key)
 
-    def packed(self, layer: MadeLayer) -> MadeLayer:
-        """A layer of the cache as this build wants it: packed again if it was packed in another way."""
-        algorithm = self.compression.partition(":")[0]
-        if layer.descriptor.media_type.endswith(_SUFFIXES.get(algorithm, "")):
-            return layer
-        key = Digest.of(f"repack {algorithm} {layer.diff_id}".encode())
-        known = MadeLayer.parse(self.store.cache_get(key) or b"")
-        if known is None or not self.store.has(known.descriptor.digest):
-            known = replace(layer, descriptor=self._repacked(layer))
-            self.store.cache_put(key, known.to_bytes(), [known.descriptor.digest])
-        return replace(layer, descriptor=known.descriptor)
-
-    def _repacked(self, layer: MadeLayer) -> Descriptor:
-        from builder.layers.compression import Limits, Packer, unpacked
-
-        packing = parse_compression(self.compression)
-        with (
-            self.store.open_blob(layer.descriptor.digest) as packed,
-            self.store.ingest(lease=self.lease) as blob,
-            Packer(packing, blob.write) as packer,
-        ):
-            for piece in unpacked(packed, Limits()):
-                packer.write(piece)
-            if packer.finish() != layer.diff_id:
-                raise LayerError(f"layer {layer.descriptor.digest} is damaged", hint="build with --no-cache")
-            digest = blob.commit()
-            return Descriptor(packing.media_type, digest, blob.size)
-
-    def _clamp(self, began: int, newest: int) -> tuple[int, int]:
-        """Which times become which (docs/adr/0003): what this very step made is as new as its newest input.
-
-        With SOURCE_DATE_EPOCH nothing is newer than that.
-        """
-        if self.epoch is not None:
-            return self.epoch * 1_000_000_000, self.epoch * 1_000_000_000
-        return began, min(newest, began)
-
     def step_epoch(self, parent: Tree) -> int:
         """Seconds since 1970 for SOURCE_DATE_EPOCH in a step on `parent`: what its files' times will be."""
-        return self.epoch if self.epoch is not None else parent.newest_ns // 1_000_000_000
+        return self.epoch if self.epoch is not None else parent.newest_ns // NANOSECONDS
 
-    def now(self) -> str:
+    def _now(self) -> str:
         """RFC 3339; the user's epoch if there is one."""
         return rfc3339(time.time() if self.epoch is None else self.epoch)
 
@@ -243,29 +198,6 @@ def must_be_able_to_mount() -> None:
             f"building needs {', '.join(sorted(missing))}, which this process does not have",
             hint="run as root, for example with sudo",
         )
-
-
-def parse_compression(text: str) -> "Compression":
-    """`gzip`, `zstd:9`. Raises LayerError: there is no such algorithm or level."""
-    from builder.layers import Compression
-
-    algorithm, colon, level = text.partition(":")
-    if colon and not (level.isascii() and level.isdigit()):
-        raise LayerError(f"not a compression: {text!r}", hint="write an algorithm and maybe a level, like zstd:9")
-    return Compression.parse(algorithm, int(level) if colon else None)
-
-
-def rfc3339(seconds: float) -> str:
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S") + (f".{moment.microsecond:06d}".rstrip("0").rstrip(".")) + "Z"
-
-
-def nanoseconds(moment: str | None) -> int:
-    """An RFC 3339 time as ns since 1970; 0 if it is none."""
-    try:
-        return int(datetime.fromisoformat(moment or "").timestamp()) * 1_000_000_000
-    except ValueError:
-        return 0
 
 
 @contextlib.contextmanager

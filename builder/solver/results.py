@@ -4,11 +4,10 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 
+from builder.times import OLDEST_NS
 from registry.errors import DigestInvalid
 from registry.model import Descriptor, Digest
 from registry.model.digest import chain_ids
-
-OLDEST_NS = 315_532_800 * 1_000_000_000  # 1980-01-01: zip, and so Python's zipimport, knows no earlier time
 
 
 @dataclass(frozen=True, slots=True)

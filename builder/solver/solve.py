@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 
 from builder.errors import BuilderError
 from builder.ops.files import ContextFiles, Files, TreeFiles
-from builder.ops.workshop import Workshop, nanoseconds
+from builder.ops.packing import packed
+from builder.ops.workshop import Workshop
 from builder.plan.vertices import ContextOp, CopyOp, HttpOp, ImageOp, MkdirOp, RunOp, ScratchOp, SourcePath, Vertex
 from builder.progress import Reporter, Step
 from builder.snapshots import Snapshot
 from builder.solver.keys import fast_key, slow_key
-from builder.solver.results import OLDEST_NS, MadeLayer, Tree
+from builder.solver.results import MadeLayer, Tree
 from builder.solver.scheduler import Canceled
+from builder.times import NANOSECONDS, OLDEST_NS, nanoseconds
 from registry.errors import RegistryError
 from registry.model import Digest
 from runner.errors import RunnerError
@@ -101,7 +103,7 @@ class Solver:
                 cached = True
                 self._keep(layer, fast)
         if layer is not None:
-            layer = self.shop.packed(layer)
+            layer = packed(layer, self.shop.compression, self.shop.store, self.shop.lease)
         else:
             layer = self.shop.make_layer(parent, step, self._change(op, sources, parent, step))
             self._keep(layer, fast, slow)
@@ -154,4 +156,4 @@ class Solver:
 
     def _floor(self) -> int:
         """The oldest time that files of a step get."""
-        return OLDEST_NS if self.shop.epoch is None else min(OLDEST_NS, self.shop.epoch * 1_000_000_000)
+        return OLDEST_NS if self.shop.epoch is None else min(OLDEST_NS, self.shop.epoch * NANOSECONDS)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.errors import BuildFailed
+from builder.progress import StepCanceled, StepFailed
 
 if TYPE_CHECKING:
     from tests.integration.builds.conftest import Bench
@@ -84,6 +85,18 @@ class TestRun:
         with pytest.raises(BuildFailed):
             bench.build(text.format("false"))
         assert bench.build(text.format("true")).done_again == ["RUN true"]
+
+    def test_a_failure_stops_the_steps_of_other_stages(self, bench: "Bench", base: str) -> None:
+        """The one that would last goes first: it waits in a cache that they share until it is told to go on."""
+        with pytest.raises(BuildFailed, match="exit code: 7"):
+            bench.build(
+                base + "FROM base AS lasts\nRUN --mount=type=cache,id=x,target=/x touch /x/here; sleep 1000\n"
+                "FROM base AS fails\nRUN --mount=type=cache,id=x,target=/x "
+                "until test -e /x/here; do sleep 0.05; done; exit 7\n"
+                "FROM scratch\nCOPY --from=lasts /a /a\nCOPY --from=fails /b /b\n"
+            )
+        ends = [type(event) for event in bench.events if isinstance(event, StepCanceled | StepFailed)]
+        assert ends == [StepFailed, StepCanceled]
 
     def test_nothing_is_left_after_success_and_failure(self, bench: "Bench", base: str) -> None:
         bench.build(base)
