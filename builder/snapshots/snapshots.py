@@ -79,6 +79,7 @@ class Snapshots:
         self.root = Path(root).absolute() / "snapshots"
         self._empty = self.root / "empty"
         self._lock = threading.RLock()
+        self._overlay_works = False
         try:
             for directory, mode in ((self.root, 0o700), (self._empty, 0o755)):
                 if not directory.is_dir():
@@ -204,10 +205,33 @@ class Snapshots:
             crash_point("snapshot-directories")
             if parent is not None:
                 copy_root_attributes(lower[0], found.upper)
+            self._check_overlay(found)
         except OSError as error:
             self.remove(key)
             raise SnapshotError(f"can't make a snapshot in {self.root}: {error}") from error
+        except SnapshotError:
+            self.remove(key)
+            raise
         return found
+
+    def _check_overlay(self, snapshot: Snapshot) -> None:
+        """Find out before the first work is done, not after, that this disk or kernel has no overlayfs for us."""
+        if self._overlay_works:
+            return
+        from runner.kernel.mounts import overlay_tree
+
+        try:
+            os.close(overlay_tree(snapshot.lower, snapshot.upper, snapshot.work))
+        except PermissionError as error:
+            raise SnapshotError(
+                f"not allowed to mount an overlay: {error}", hint="run as root; in a container, with CAP_SYS_ADMIN"
+            ) from error
+        except OSError as error:
+            raise SnapshotError(
+                f"{self.root} can't hold root filesystems, the kernel refuses an overlay there: {error}",
+                hint="put --root on ext4, xfs, btrfs or tmpfs; an overlay or network file system will not do",
+            ) from error
+        self._overlay_works = True
 
     def get(self, key_or_name: str) -> Snapshot | None:
         with self._reading() as db:

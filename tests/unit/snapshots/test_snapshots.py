@@ -13,6 +13,8 @@ import pytest
 from builder.errors import SnapshotError
 from builder.snapshots import Snapshots
 from builder.snapshots.trees import remove_tree
+from runner.kernel.calls import MNT_DETACH, umount2
+from runner.kernel.mounts import attach, overlay_tree
 
 
 @pytest.fixture(params=["/dev/shm", "/var/tmp"], ids=["tmpfs", "disk"])
@@ -74,6 +76,25 @@ class TestPrepare:
         finally:
             os.umask(before)
         assert os.stat(active.upper).st_mode & 0o7777 == 0o755
+
+
+class TestADiskWithoutOverlay:
+    def test_is_refused_before_any_work_with_a_hint(self, root: Path) -> None:
+        for name in ("lower", "upper", "work", "mounted"):
+            (root / name).mkdir()
+        overlay = overlay_tree([str(root / "lower")], str(root / "upper"), str(root / "work"))
+        place = os.open(root / "mounted", os.O_PATH)
+        attach(overlay, place)
+        try:
+            with Snapshots(root / "mounted") as snapshots:
+                with pytest.raises(SnapshotError, match="refuses an overlay there") as caught:
+                    snapshots.prepare("build-1", None)
+                assert "put --root on ext4" in (caught.value.hint or "")
+                assert snapshots.get("build-1") is None
+        finally:
+            os.close(overlay)
+            os.close(place)
+            umount2(str(root / "mounted"), MNT_DETACH)
 
 
 class TestCommit:
