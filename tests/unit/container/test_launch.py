@@ -458,12 +458,17 @@ class TestNothingIsLeft:
             launch.create(boxes.spec("true"), Stdio(*(nothing.fileno(),) * 3)).discard()
         assert self.state() == before
 
-    def test_a_child_whose_maker_dies_ends(self, boxes: Boxes) -> None:
+    @pytest.mark.parametrize("started", [False, True], ids=["created", "started, to die with its maker"])
+    def test_when_the_maker_dies(self, boxes: Boxes, started: bool) -> None:
         spec = boxes.spec("sleep", "60")
         reading, writing = os.pipe2(os.O_CLOEXEC)
         maker = os.fork()
         if maker == 0:
-            created = launch.create(spec, Stdio(0, 1, 2))
+            with open(os.devnull, "r+b") as nothing:
+                streams = Stdio(*(nothing.fileno(),) * 3)
+                created = launch.create(spec, streams, die_with_parent=started)
+            if started:
+                created.start()
             os.write(writing, str(created.pid).encode())
             os._exit(0)
         os.waitpid(maker, 0)
@@ -471,7 +476,9 @@ class TestNothingIsLeft:
         os.close(reading)
         os.close(writing)
         try:
-            assert select.select([os.pidfd_open(pid)], [], [], 10)[0]
+            pidfd = os.pidfd_open(pid)
+            assert select.select([pidfd], [], [], 10)[0]
+            os.close(pidfd)
         except ProcessLookupError:
             pass  # ended already, and collected
         Cgroup.named(launch.cgroup_path(spec)).remove()
