@@ -30,6 +30,7 @@ from builder.ops.statcache import StatCache
 from builder.ops.workshop import Secret, Workshop
 from builder.plan.options import BaseImage, PlanOptions
 from builder.plan.planner import Plan, make_plan
+from builder.plan.vertices import RunOp, in_order
 from builder.progress import Listener, Reporter
 from builder.solver.keys import image_key
 from builder.solver.results import Tree
@@ -145,7 +146,7 @@ class _Build:
             text, name = main.dockerfile
             lines = text.decode(errors="replace")
             plan = self._plan(parse_remembered(text, name, self._root / "parsed"), lines)
-            with self._workshop() as shop:
+            with self._workshop(plan) as shop:
                 solver = Solver(shop, self._reporter, self._context)
                 tree = self._solve(plan, solver, lines)
                 return self._finish(plan, tree, solver)
@@ -182,7 +183,7 @@ class _Build:
             self._reporter.notice(f"{advice.rule}: {advice.message} ({advice.at.file}:{advice.at.line})")
         return plan
 
-    def _workshop(self) -> Workshop:
+    def _workshop(self, plan: Plan) -> Workshop:
         request = self._request
         lease = self._store.lease()
         self._resources.callback(_let_go, lease)
@@ -194,6 +195,7 @@ class _Build:
             epoch=request.epoch,
             secrets=request.secrets,
             agents=request.agents,
+            has_commands=any(isinstance(vertex.op, RunOp) for vertex in in_order([plan.result])),
         )
 
     def _solve(self, plan: Plan, solver: Solver, dockerfile: str) -> Tree:

@@ -50,9 +50,10 @@ class Workshop:
     epoch: int | None = None  # SOURCE_DATE_EPOCH in seconds, if the user gave one
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     agents: Mapping[str, str] = field(default_factory=dict)  # --ssh: id, path of the agent's socket
+    has_commands: bool = False  # some step may run one: its supervisor is started while other steps work
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._opened = contextlib.ExitStack()
         self._unpacking: dict[str, threading.Lock] = {}
         self._supervisor: Supervisor | None = None
@@ -78,6 +79,8 @@ class Workshop:
                 must_be_able_to_mount()
                 self._snapshots = self._opened.enter_context(Snapshots(self.root))
                 self._snapshots.sweep()
+                if self.has_commands:
+                    _ = self.supervisor  # returns before it is ready
             return self._snapshots
 
     @property
