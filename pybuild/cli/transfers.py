@@ -1,7 +1,7 @@
 """How pull, push and load look on stderr: live bars on a terminal, a line for each change elsewhere, or nothing."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -50,13 +50,17 @@ class Lines:
 
 
 class Bars:
-    """What a live display shows: a row for each blob, in the order in which they came up."""
+    """What a live display shows: a row for each blob, in the order in which they came up, below what is said once."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
         self._rows: dict[str, tuple[str, int, int]] = {}
         self._lock = threading.Lock()
 
     def update(self, what: str, status: str, current: int = 0, total: int = 0) -> None:
+        if not what:
+            self._say(status)
+            return
         with self._lock:
             self._rows[what] = (status, current, total)
 
@@ -72,7 +76,7 @@ class Bars:
             moving = total and current < total
             bar = ProgressBar(total, current, width=_BAR) if moving else Text("")
             amount = f"{human.size(current)}/{human.size(total)}" if moving else ""
-            grid.add_row(Text(f"{what}:" if what else ""), Text(status), bar, Text(amount))
+            grid.add_row(Text(f"{what}:"), Text(status), bar, Text(amount))
         return grid
 
 
@@ -81,6 +85,7 @@ def _live(stream: TextIO) -> Iterator[Bars]:
     from rich.console import Console
     from rich.live import Live
 
-    bars = Bars()
-    with Live(bars, console=Console(file=stream), refresh_per_second=_REFRESH):
+    console = Console(file=stream)
+    bars = Bars(lambda line: console.print(line, markup=False, highlight=False))
+    with Live(bars, console=console, refresh_per_second=_REFRESH):
         yield bars

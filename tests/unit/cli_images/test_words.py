@@ -60,9 +60,11 @@ def test_a_terminal_shows_bars() -> None:
 
     out = Terminal()
     with transfer_progress(out) as progress:
+        progress.update("", "1: Pulling from app")
         progress.update("0123456789ab", "Downloading [red]", 50_000, 100_000)
     assert "Downloading [red]" in out.getvalue()
     assert "50kB/100kB" in out.getvalue()
+    assert "1: Pulling from app\n" in out.getvalue()
 
 
 def test_quiet_says_nothing() -> None:
