@@ -335,7 +335,10 @@ def load(settings: "Globals", *, source: str | None, quiet: bool) -> None:
 # -- the group `image` ----------------------------------------------------------------------------------------------
 
 
-@click.group(context_settings=_HELP)
+@click.group(
+    context_settings=_HELP,
+    epilog=_examples("pybuild image ls", "pybuild image inspect app:1", "pybuild image history app:1"),
+)
 def image() -> None:
     """List, inspect and remove images."""
 
