@@ -18,7 +18,7 @@ from builder.dockerfile.instructions import DockerfileError, Heredoc, Position
 MAX_FILE = 16 << 20
 MAX_LINE = 65_535  # bytes, as BuildKit's scanner
 
-_DIRECTIVE = re.compile(r"#[ \t]*([A-Za-z][A-Za-z0-9]*)[ \t]*=[ \t]*(\S.*?)?[ \t]*$")
+_DIRECTIVE = re.compile(r"#[ \t]*([A-Za-z][A-Za-z0-9]*)[ \t]*=[ \t]*(\S.*?)[ \t]*$")
 _SLASH_SYNTAX = re.compile(r"//[ \t]*syntax[ \t]*=[ \t]*(\S+)", re.IGNORECASE)
 _KNOWN_DIRECTIVES = ("syntax", "escape", "check")
 _CONTINUES = {
@@ -125,19 +125,19 @@ def _directives(physical: Sequence[str], file: str) -> dict[str, str]:
                 column=column,
                 width=len(line.strip()),
             )
-        found[key] = match[2] or ""
+        found[key] = match[2]
         if key == "escape" and found[key] not in _CONTINUES:
             raise fault(
                 f"invalid escape character {found[key]!r}",
                 lines=physical,
                 file=file,
                 line=number,
-                column=line.find(found[key], line.index("=")) + 1 if found[key] else len(line.rstrip()) + 1,
+                column=line.index(found[key], line.index("=")) + 1,
                 width=len(found[key]),
                 hint="only \\ and ` can escape",
             )
     if "syntax" in found:
-        found["syntax"] = found["syntax"].split(maxsplit=1)[0] if found["syntax"] else ""
+        found["syntax"] = found["syntax"].split(maxsplit=1)[0]
     return found
 
 

@@ -1,5 +1,6 @@
 """reference/builder.md §1.3: every form of expansion, and agreement with bash where the meanings are the same."""
 
+import contextlib
 import os
 import subprocess
 import time
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.dockerfile.expand import MAX_NESTING, ExpansionError, expand, expand_body, expand_words
+from builder.dockerfile.expand import MAX_NESTING, ExpansionError, check, expand, expand_body, expand_words
 
 VARIABLES = {"a": "1", "empty": "", "path": "/usr/local/bin", "dots": "a.b.c", "lines": "x\ny", "star": "a*b", "é": "e"}
 
@@ -123,6 +124,30 @@ class TestLimits:
         started = time.process_time()
         assert expand(word, {"a": "a" * 20_000}) == "a" * 20_000
         assert time.process_time() - started < 2
+
+
+_PIECE = st.sampled_from(["${", "}", "$", "a", ":-", ":?", "#", "%", "/", "'", '"', "\\", "*", "?", " "])
+_HOSTILE = st.one_of(st.text(), st.lists(_PIECE).map("".join))
+
+
+@given(_HOSTILE, _HOSTILE, st.sampled_from(["\\", "`"]))
+def test_any_word_expands_or_is_a_fault(word: str, value: str, escape: str) -> None:
+    for expanding in (
+        lambda: expand(word, {"a": value}, escape=escape),
+        lambda: expand_words(word, {"a": value}, escape=escape),
+        lambda: expand_body(word, {"a": value}),
+    ):
+        with contextlib.suppress(ExpansionError):
+            expanding()
+
+
+@given(_HOSTILE)
+def test_what_passes_the_check_fails_for_its_values_only(word: str) -> None:
+    try:
+        check(word)
+    except ExpansionError:
+        with pytest.raises(ExpansionError):
+            expand(word, {})
 
 
 # Where Dockerfile and bash mean the same: no backslashes but before $ and quotes, no patterns with brackets or escapes.

@@ -3,6 +3,8 @@
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from builder.dockerfile.ignore import IgnoreRules
 from builder.errors import ContextError
@@ -121,3 +123,22 @@ class TestTime:
         started = time.process_time()
         assert not any(map(parsed.excluded, paths))
         assert time.process_time() - started < 1
+
+
+_PIECE = st.sampled_from(
+    ["[", "]", "^", "-", "*", "**", "?", "/", "!", "\\", "a", ".", "..", "&", "~", "|", "#", "\n", " "]
+)
+
+
+@given(
+    st.one_of(st.text(), st.lists(_PIECE).map("".join)),
+    st.lists(st.sampled_from(["a", ".", "b/", "[", "/a"])).map("".join),
+)
+def test_any_text_is_rules_or_a_fault(text: str, path: str) -> None:
+    try:
+        parsed = IgnoreRules.parse(text)
+    except ContextError:
+        return
+    out = parsed.excluded(path)
+    assert (parsed.decided_by(path) is not None) >= out
+    assert isinstance(parsed.may_hold_included(path), bool)

@@ -93,6 +93,6 @@ class TestDirectives:
         parsed = parse_dockerfile("# check=skip=all\n# syntax=x\n# escape=\\\nFROM base")
         assert (parsed.checks, parsed.syntax, parsed.escape) == ("skip=all", "x", "\\")
 
-    @pytest.mark.parametrize("first", ["# a comment", "", "# foo=bar"])
+    @pytest.mark.parametrize("first", ["# a comment", "", "# foo=bar", "# syntax=", "#escape"])
     def test_end_at_the_first_line_that_is_none(self, first: str) -> None:
         assert parse_dockerfile(f"{first}\n# escape=`\nFROM base").escape == "\\"
