@@ -5,7 +5,6 @@ Promises: linear time; every fault is a DockerfileError. The rules are BuildKit'
 Not here: what an instruction means (grammar.lark, transform.py).
 """
 
-import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,6 @@ MAX_FILE = 16 << 20
 MAX_LINE = 65_535  # bytes, as BuildKit's scanner
 
 _DIRECTIVE = re.compile(r"#[ \t]*([A-Za-z][A-Za-z0-9]*)[ \t]*=[ \t]*(\S.*?)[ \t]*$")
-_SLASH_SYNTAX = re.compile(r"//[ \t]*syntax[ \t]*=[ \t]*(\S+)", re.IGNORECASE)
 _KNOWN_DIRECTIVES = ("syntax", "escape", "check")
 _CONTINUES = {
     "\\": re.compile(r"(?:(?<=[^\\])|^)\\[ \t]*$"),
@@ -108,10 +106,6 @@ def _check_characters(text: str, physical: Sequence[str], file: str) -> None:
 def _directives(physical: Sequence[str], file: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, line in enumerate(physical, 1):
-        if number == 1 and (line.startswith("#!") or (syntax := _other_syntax(line)) is not None):
-            if not line.startswith("#!") and syntax:
-                found["syntax"] = syntax
-            continue
         match = _DIRECTIVE.match(line.strip(_BLANK))
         if match is None or (key := match[1].lower()) not in _KNOWN_DIRECTIVES:
             break
@@ -139,20 +133,6 @@ def _directives(physical: Sequence[str], file: str) -> dict[str, str]:
     if "syntax" in found:
         found["syntax"] = found["syntax"].split(maxsplit=1)[0]
     return found
-
-
-def _other_syntax(line: str) -> str | None:
-    """`// syntax=…` or `{"syntax": …}`, which other frontends' files use."""
-    if (match := _SLASH_SYNTAX.match(line)) is not None:
-        return match[1]
-    if line.startswith("{"):
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            return None
-        if isinstance(value, dict) and isinstance(value.get("syntax"), str):
-            return str(value["syntax"])
-    return None
 
 
 class Splitter:
