@@ -518,14 +518,20 @@ def ps(
         click.echo("".join(f"{_id(container, no_trunc)}\n" for container in found), nl=False)
         return
     rows = [summary(container, full=no_trunc) for container in found]
-    if form and form != "table":
+    if form and not form.startswith("table"):
         click.echo("".join(f"{_formatted(form, row)}\n" for row in rows), nl=False)
         return
-    columns = {
-        "CONTAINER ID": "ID", "IMAGE": "Image", "COMMAND": "Command", "CREATED": "RunningFor", "STATUS": "Status",
-        "PORTS": "Ports", "NAMES": "Names",
-    }  # fmt: skip
-    click.echo(human.table([list(columns), *([row[key] for key in columns.values()] for row in rows)]), nl=False)
+    columns = form.removeprefix("table").strip() or _PS_COLUMNS
+    lines = [_formatted(columns, row) for row in (_PS_TITLES, *rows)]
+    click.echo(human.table([line.split("\t") for line in lines]), nl=False)
+
+
+_PS_COLUMNS = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
+_PS_TITLES = {
+    "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT", "RunningFor": "CREATED",
+    "Status": "STATUS", "State": "STATE", "Ports": "PORTS", "Names": "NAMES", "Labels": "LABELS",
+    "Networks": "NETWORKS", "Mounts": "MOUNTS",
+}  # fmt: skip
 
 
 @click.command()
@@ -679,7 +685,7 @@ def _id(container: "Container", no_trunc: bool) -> str:
 def _formatted(form: str, value: dict[str, Any]) -> str:
     from pybuild.cli.templates import render
 
-    return render(form.removeprefix("table "), value)
+    return render(form, value)
 
 
 def _filters(texts: Sequence[str]) -> dict[str, list[str]]:

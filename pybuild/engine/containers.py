@@ -244,23 +244,25 @@ class Containers:
         with contextlib.ExitStack() as close:
             net, etc, attachment = self._network(record, close)
             placement = Placement(
-                root=snapshot, directory=directory, net="host" if net is None else "fd:0", etc=etc,
+                root=snapshot, directory=directory, net="fd:0", etc=etc,
                 pid=self._joined(options.pid, "pid"), ipc=self._joined(options.ipc, "ipc"), console_size=console_size,
             )  # fmt: skip
             return self.supervisor.start(
                 make_spec(record, placement), directory=directory, attach=attach, open_stdin=options.interactive,
                 stdin_once=options.interactive and options.attached, hook=self._hook(record.id), claim=claim,
-                fds=() if net is None else (net,), held=attachment.held if attachment else (),
+                fds=(net,), held=attachment.held if attachment else (),
             )  # fmt: skip
 
     def _network(
         self, record: Record, close: contextlib.ExitStack
-    ) -> "tuple[int | None, Path | None, Attachment | None]":
-        """The namespace's descriptor (None: the host's), the owner of /etc/hosts and such if it is not this one."""
+    ) -> "tuple[int, Path | None, Attachment | None]":
+        """The namespace's descriptor, and the owner of /etc/hosts and such if it is not this container."""
         options, mode = record.options, record.options.network
-        if mode == "host":
+        if mode == "host":  # that of whoever asks; the supervisor may have been started in another one
+            fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            close.callback(os.close, fd)
             self._write_etc(record, None)
-            return None, None, None
+            return fd, None, None
         if mode.startswith("container:"):
             other = self._other(mode)
             fd = os.open(f"/proc/{other.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)

@@ -9,12 +9,11 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pybuild.engine.options import DeviceOption, RunOptions, parse_signal
 from pybuild.engine.records import Record
 from pybuild.errors import UsageError
-from registry.model import RunConfig
 from runner.container.defaults import (
     CAPABILITIES,
     DEVICES,
@@ -29,6 +28,9 @@ from runner.container.defaults import (
 )
 from runner.container.spec import ContainerSpec, Device, Mount, Namespaces, Process, RootFilesystem
 from runner.kernel.capabilities import parse as parse_capability
+
+if TYPE_CHECKING:
+    from registry.model import RunConfig
 
 DEFAULT_STOP_SIGNAL, DEFAULT_STOP_TIMEOUT = "SIGTERM", 10
 _INITS = ("/usr/bin/tini-static", "/usr/bin/docker-init", "/usr/libexec/docker/docker-init", "/usr/bin/tini")
@@ -48,7 +50,7 @@ class Upper(Protocol):
 
 
 def make_record(
-    options: RunOptions, config: RunConfig, *, container_id: str, image_id: str, created: str, platform: str
+    options: RunOptions, config: "RunConfig", *, container_id: str, image_id: str, created: str, platform: str
 ) -> Record:
     """Merge the image's configuration and the options. Raises UsageError: nothing to run, unknown values."""
     entrypoint, cmd = command_of(options, config)
@@ -57,6 +59,9 @@ def make_record(
     stop_signal = options.stop_signal or config.stop_signal or DEFAULT_STOP_SIGNAL
     parse_signal(stop_signal)
     capabilities_of(options)  # unknown names are refused now, not at the start
+    for name, _ in options.sysctls:
+        if name.startswith("net.") and options.network == "host":
+            raise UsageError(f"--sysctl {name} goes with a network of its own", hint="leave out --network host")
     timeout = DEFAULT_STOP_TIMEOUT if options.stop_timeout is None else options.stop_timeout
     return Record(
         id=container_id,
@@ -78,7 +83,7 @@ def make_record(
     )
 
 
-def command_of(options: RunOptions, config: RunConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def command_of(options: RunOptions, config: "RunConfig") -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Entrypoint and command. An entrypoint that the user gives drops the image's command."""
     if options.entrypoint is not None:
         return tuple(filter(None, options.entrypoint)), options.command

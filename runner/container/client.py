@@ -283,6 +283,8 @@ def _greeted(sock: socket.socket) -> bool:
 @contextlib.contextmanager
 def _lock(runtime_dir: Path) -> Iterator[None]:
     runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if runtime_dir.stat().st_uid != os.geteuid():
+        raise RunnerError(f"{runtime_dir} belongs to somebody else", hint="remove it, or use another --root")
     fd = os.open(runtime_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

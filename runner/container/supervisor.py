@@ -205,14 +205,11 @@ class Supervisor:
         session.stdin_once = bool(message["stdin_once"])
         streams.hand_to(session)
         self._have_kept(container, message)
-        state = read_state(directory)
-        write_state(
-            directory,
-            replace(
-                state, status="running", pid=session.pid, start_time=start_time(session.pid), boot_id=boot_id(),
-                exit_code=0, oom_killed=False, error="", started_at=timestamp(), detached=False,
-            ),
-        )  # fmt: skip
+        try:
+            self._record_start(directory, session)
+        except BaseException:  # its directory is gone: nobody will ever ask for it
+            session.signal(signal.SIGKILL)
+            raise
         conversation.send({"ok": _told(created)})
         if message.get("claim"):
             container.claimant = conversation
@@ -222,6 +219,14 @@ class Supervisor:
             session.watchers.append(conversation)
         else:
             conversation.finish()
+
+    @staticmethod
+    def _record_start(directory: Path, session: Session) -> None:
+        started = replace(
+            read_state(directory), status="running", pid=session.pid, start_time=start_time(session.pid),
+            boot_id=boot_id(), exit_code=0, oom_killed=False, error="", started_at=timestamp(), detached=False,
+        )  # fmt: skip
+        write_state(directory, started)
 
     def _attach(self, conversation: Conversation, message: Message, fds: tuple[int, ...]) -> None:
         del fds

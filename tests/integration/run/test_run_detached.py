@@ -69,6 +69,7 @@ class TestPs:
         assert names("-n", "1") == ["second"]
         row = json.loads(pybuild.ok("ps", "--format", "json"))
         assert (row["Names"], row["State"], row["Labels"]) == ("first", "running", "tier=web,x=1")
+        assert pybuild.ok("ps", "--format", "table {{.Names}}\t{{.State}}") == "NAMES   STATE\nfirst   running\n"
         assert pybuild("ps", "-f", "nonsense=1").code == 2
 
 

@@ -116,6 +116,8 @@ class TestSpec:
 
     def test_the_hosts_network_gets_no_sysctls_of_its_own(self) -> None:
         assert spec(record(network="host")).sysctls == ()
+        with pytest.raises(UsageError):
+            record(network="host", sysctls=(("net.ipv4.ip_forward", "1"),))
         assert dict(spec(record()).sysctls)["net.ipv4.ip_unprivileged_port_start"] == "0"
 
 
