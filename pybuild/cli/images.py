@@ -166,6 +166,14 @@ def _list_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option("-q", "--quiet", is_flag=True, help="Only IDs."),
         click.option("--no-trunc", is_flag=True, help="IDs in full length."),
         click.option("--digests", is_flag=True, help="Show digests."),
+        click.option(
+            "-f",
+            "--filter",
+            "filters",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Only dangling=true, reference=PATTERN or label=KEY[=VALUE].",
+        ),
         click.option("--format", "form", metavar="FORM", help="'json', 'table', or like '{{.Repository}}:{{.Tag}}'."),
         click.pass_obj,
     ):
@@ -181,6 +189,7 @@ def _list_images(
     quiet: bool,
     no_trunc: bool,
     digests: bool,
+    filters: tuple[str, ...],
     form: str | None,
 ) -> None:
     """List images: all, those of a repository, or those of a name."""
@@ -188,7 +197,7 @@ def _list_images(
     from pybuild.cli.templates import render
 
     with _opened(settings) as (_, images):
-        found = images.listing(every=every, name=name)
+        found = images.listing(every=every, name=name, filters=filters)
     if quiet:
         click.echo("".join(f"{line}\n" for line in dict.fromkeys(_id(row, no_trunc) for row in found)), nl=False)
         return
@@ -228,6 +237,7 @@ def _fields(row: "Listed", no_trunc: bool) -> dict[str, object]:
 _LIST_EXAMPLES = _examples(
     "pybuild images",
     "pybuild images -q localhost:5000/app",
+    "pybuild images -q -f dangling=true",
     "pybuild images --format '{{.ID}} {{.Repository}}:{{.Tag}}'",
 )
 

@@ -5,10 +5,11 @@ index with an image for each of several platforms.
 """
 
 import contextlib
+import fnmatch
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -64,6 +65,21 @@ class Listed:
     created: str | None  # RFC 3339
     size: int  # bytes of layers, as kept in the store
     platform: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def fits(self, wanted: str) -> bool:
+        """Whether a filter lets it pass: dangling=true|false, reference=PATTERN, label=KEY[=VALUE]."""
+        key, _, value = wanted.partition("=")
+        if key == "dangling" and value in {"true", "false"}:
+            return (self.tag == NONE) == (value == "true")
+        if key == "reference" and value:
+            return any(fnmatch.fnmatchcase(name, value) for name in (self.repository, f"{self.repository}:{self.tag}"))
+        if key == "label" and value:
+            name, equals, text = value.partition("=")
+            return name in self.labels and (not equals or self.labels[name] == text)
+        raise UsageError(
+            f"not a filter for images: {wanted[:100]}", hint="dangling=true, reference=PATTERN or label=KEY[=VALUE]"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +121,13 @@ class Images:
         except ManifestUnknown as error:
             raise _not_found(name, error) from None
 
-    def listing(self, *, every: bool = False, name: str | None = None) -> list[Listed]:
+    def listing(self, *, every: bool = False, name: str | None = None, filters: Sequence[str] = ()) -> list[Listed]:
         """All names, newest image first, then images without a name; `every`: each platform of an index by itself.
 
         Args:
             every: a row for each image of an index that is here.
             name: only this repository, or this repository and tag.
+            filters: all must fit; see `Listed.fits`.
         """
         wanted = Reference.parse(name) if name else None
         rows = [
@@ -119,6 +136,7 @@ class Images:
             if wanted is None
             or (stored.repository == wanted.repository and (wanted.tag is None or stored.tag == wanted.tag))
             for row in self._rows(stored, every=every)
+            if all(row.fits(one) for one in filters)
         ]
         return sorted(rows, key=lambda row: (row.created or "", row.repository, row.tag), reverse=True)
 
@@ -329,6 +347,7 @@ class Images:
                 created=image.config.created,
                 size=image_size(self._store, image.manifest),
                 platform=str(image.config.platform),
+                labels=image.config.config.labels,
             )
 
     def _names_of(self, image: StoredImage) -> tuple[list[str], list[str]]:

@@ -49,6 +49,27 @@ class TestImages:
         assert sorted(pybuild("images", "--format", form, "app").lines) == ["app:1", "app:2"]
         assert pybuild("images", "--format", form, "app:2").lines == ["app:2"]
 
+    @pytest.mark.parametrize(
+        ("wanted", "names"),
+        [
+            ("dangling=true", ["<none>"]),
+            ("dangling=false", ["a/app", "b/app"]),
+            ("reference=a/*", ["a/app"]),
+            ("reference=*:2", ["b/app"]),
+            ("label=who=us", ["<none>", "a/app", "b/app"]),
+            ("label=whose", []),
+        ],
+    )
+    def test_filters(self, pybuild: Command, add_image: AddImage, wanted: str, names: list[str]) -> None:
+        add_image("a/app:1", (b"1",))
+        add_image("b/app:2", (b"2",))
+        add_image(UNNAMED, (b"3",), tagged=False)
+        assert sorted(pybuild("images", "-f", wanted, "--format", "{{.Repository}}").lines) == names
+
+    def test_a_filter_that_is_none(self, pybuild: Command, add_image: AddImage) -> None:
+        add_image("app:1")
+        assert "reference=PATTERN" in pybuild("images", "-f", "nope=1", fails=2).err
+
     def test_as_json(self, pybuild: Command, add_image: AddImage) -> None:
         image = add_image("app:1")
         found = json.loads(pybuild("images", "--format", "json").out)
