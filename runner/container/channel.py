@@ -76,13 +76,15 @@ class ChildSide:
             where = f" {error.filename}" if error.filename else ""
             if error.errno in (errno.EPERM, errno.EACCES) and not _is_root():
                 return {"kind": "MissingPrivilege", "text": f"{self.stage}{where}: {text}", "hint": NOT_ROOT}
-            return {"kind": "RunnerError", "text": f"{self.stage}{where}: {text}", "hint": None}
+            hint = TOO_OLD if error.errno == errno.ENOSYS else None
+            return {"kind": "RunnerError", "text": f"{self.stage}{where}: {text}", "hint": hint}
         import traceback  # costs every start a millisecond, and is needed by none
 
         return {"kind": "bug", "text": f"{self.stage}: " + "".join(traceback.format_exception(error)), "hint": None}
 
 
 NOT_ROOT = "containers need root: run as root, or with sudo"
+TOO_OLD = "containers need Linux 5.12 or newer, and no filter that hides its mount calls"
 
 
 def _is_root() -> bool:

@@ -28,6 +28,8 @@ from runner.kernel.cgroups import Cgroup, Hierarchies
 from runner.kernel.seccomp import compile_default
 
 CGROUP_PARENT = "/pybuild"
+# Namespaces and mounts, the user, the bounding set, device nodes.
+_NEEDED = capabilities.mask(("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "MKNOD"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ def enter(container_pid: int, spec: ContainerSpec, process: Process, stdio: Stdi
     Raises:
         NoSuchContainer, RunnerError.
     """
+    _check_privilege()
     _check_process(process)
     cgroup = Cgroup.named(cgroup_path(spec))
     try:
@@ -271,8 +274,7 @@ def _lost_mknod(pid: int, spec: ContainerSpec) -> bool:
 
 
 def _check(spec: ContainerSpec) -> None:
-    if os.geteuid() != 0:
-        raise MissingPrivilege("containers need root: namespaces and mounts take CAP_SYS_ADMIN", hint=NOT_ROOT)
+    _check_privilege()
     if spec.id in ("", ".", "..") or not all(part.isalnum() or part in "_.-" for part in spec.id):
         raise RunnerError(f"container id {spec.id!r} is not valid", hint="letters, digits, '_', '.' and '-'")
     if not spec.root.upper and not spec.root.lower:
@@ -286,6 +288,18 @@ def _check(spec: ContainerSpec) -> None:
         if name.startswith("net.") and spec.namespaces.net == "host":
             raise RunnerError(f"sysctl {name} can't be set with the host's network")
     _check_process(spec.process)
+
+
+def _check_privilege() -> None:
+    effective, _, _ = capabilities.own()
+    missing = capabilities.names(_NEEDED & ~effective)
+    if os.geteuid() != 0:
+        raise MissingPrivilege("containers need root: namespaces and mounts take CAP_SYS_ADMIN", hint=NOT_ROOT)
+    if missing:
+        raise MissingPrivilege(
+            f"containers need {', '.join(missing)}, which this process has not got",
+            hint="inside another container, give that one --privileged",
+        )
 
 
 def _check_process(process: Process) -> None:
