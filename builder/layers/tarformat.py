@@ -190,9 +190,12 @@ def number(raw: bytes) -> int:
     digits = raw.strip(b" \0")
     if not digits:
         return 0
-    if not re.fullmatch(rb"[0-7]+", digits):
-        raise LayerError(f"a tar header has {raw!r} for a number")
-    return int(digits, 8)
+    if digits.isdigit():  # int() alone takes signs and underscores, too
+        try:
+            return int(digits, 8)
+        except ValueError:
+            pass
+    raise LayerError(f"a tar header has {raw!r} for a number")
 
 
 def records(body: bytes) -> dict[bytes, bytes]:
