@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self
 
 from builder.errors import BuildFailed
-from builder.snapshots.trees import remove_tree
 
 _LONGEST = 64 * 1024  # bytes of a line shown before its end is there
 _TAIL = 20  # lines kept for an error message
@@ -26,6 +25,8 @@ class StepFailed(BuildFailed):
 
 def new_log_directory(root: Path) -> Path:
     """A directory for the logs of one build; those of long ago go. Names sort by time."""
+    from builder.snapshots.trees import remove_tree
+
     builds = root / "builds"
     made = builds / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
     made.mkdir(mode=0o700, parents=True)
