@@ -271,7 +271,7 @@ class Snapshots:
             crash_point("snapshot-renamed")
         crash_point("snapshot-committed")
         if taken:
-            remove_tree(str(self.root / str(row[0])))
+            self._discard(row[0])
 
     def remove(self, key_or_name: str) -> None:
         """Remove a snapshot, if it is there. Raises SnapshotError if others stand on it."""
@@ -280,10 +280,9 @@ class Snapshots:
         if row is None:
             return
         number, committed = row
-        directory = str(self.root / str(number))
         if not committed:
             # Nobody else uses it, so its files may go first: on a full disk there is no room for a transaction.
-            remove_tree(directory)
+            self._discard(number)
             crash_point("snapshot-emptied")
         with self._transaction() as db:
             try:
@@ -295,7 +294,15 @@ class Snapshots:
             crash_point("snapshot-deleted")
         crash_point("snapshot-forgotten")
         if committed:
-            remove_tree(directory)
+            self._discard(number)
+
+    def _discard(self, number: int | str) -> None:
+        try:
+            remove_tree(f"{self.root}/{number}")
+        except OSError as error:
+            raise SnapshotError(
+                f"can't remove {self.root}/{number}: {error.strerror}", hint="is something mounted there, or immutable?"
+            ) from error
 
     def sweep(
         self, keep: Callable[[str], bool] = lambda _: True, *, idle_seconds: float = _IN_USE_SECONDS
@@ -316,7 +323,8 @@ class Snapshots:
             known = {str(number) for (number,) in db.execute("SELECT id FROM snapshot")}
         for number in present:
             if number not in known:
-                remove_tree(str(self.root / number))
+                with contextlib.suppress(SnapshotError):  # it stays garbage; the next sweep tries again
+                    self._discard(number)
         return tuple(gone)
 
     def _forget_dead(self) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from builder.errors import SnapshotError
 from builder.snapshots import Snapshots
 from builder.snapshots.trees import remove_tree
-from runner.kernel.calls import MNT_DETACH, umount2
+from runner.kernel.calls import MNT_DETACH, MS_BIND, mount, umount2
 from runner.kernel.mounts import attach, overlay_tree
 
 
@@ -247,6 +247,20 @@ class TestRemoveTree:
             os.close(here)
             here = below
         os.close(here)
+        remove_tree(str(root / "tree"))
+        assert not (root / "tree").exists()
+
+    def test_spares_what_is_mounted_in_it(self, root: Path) -> None:
+        (root / "precious").mkdir()
+        (root / "precious" / "file").touch()
+        (root / "tree" / "mounted").mkdir(parents=True)
+        mount(str(root / "precious"), str(root / "tree" / "mounted"), "", MS_BIND, "")
+        try:
+            with pytest.raises(OSError, match="cross-device"):
+                remove_tree(str(root / "tree"))
+        finally:
+            umount2(str(root / "tree" / "mounted"), MNT_DETACH)
+        assert (root / "precious" / "file").exists()
         remove_tree(str(root / "tree"))
         assert not (root / "tree").exists()
 
