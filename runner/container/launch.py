@@ -115,6 +115,8 @@ def enter(container_pid: int, spec: ContainerSpec, process: Process, stdio: Stdi
     _check_privilege()
     _check_process(process)
     cgroup = Cgroup.named(cgroup_path(spec))
+    if cgroup.frozen:  # the new process would be too, before it has done anything
+        raise RunnerError("the container is paused", hint="unpause it first")
     try:
         pidfd = os.pidfd_open(container_pid)
     except ProcessLookupError:

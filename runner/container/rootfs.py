@@ -171,15 +171,26 @@ class Tree:
     def _made(self, path: str, kind: str) -> int:
         if kind == "none":
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        missing = list(self._missing(path))
+        missing = [] if self._is_elsewhere(path) else list(self._missing(path))
         if kind == "file":
             os.close(create_file_in_root(self.fd, path, 0o755))
             made = open_in_root(self.fd, path, os.O_PATH | os.O_NOFOLLOW)
         else:
             made = mkdir_in_root(self.fd, path)
-        if _device_of(made) == _device_of(self.fd):  # what lies in another mount does not stay
+        if missing and _device_of(made) == _device_of(self.fd):
             self.stubs.extend(missing)
         return made
+
+    def _is_elsewhere(self, path: str) -> bool:
+        """Does it lie in another mount, as /dev/shm does? What is made there does not stay."""
+        try:
+            above = open_in_root(self.fd, os.path.dirname(path), os.O_PATH)
+        except FileNotFoundError:
+            return False
+        try:
+            return _device_of(above) != _device_of(self.fd)
+        finally:
+            os.close(above)
 
     def _missing(self, path: str) -> Iterator[str]:
         """The path and those above it that are not there, topmost first."""

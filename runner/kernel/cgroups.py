@@ -213,6 +213,12 @@ class Cgroup:
         if freezer:
             _try_write(f"{freezer}/freezer.state", "THAWED")
 
+    @property
+    def frozen(self) -> bool:
+        unified, freezer = self.directory(_V2), self.directory("freezer")
+        by_v2 = bool(unified) and _read(f"{unified}/cgroup.freeze").strip() == "1"
+        return by_v2 or (bool(freezer) and _read(f"{freezer}/freezer.state").strip() in ("FREEZING", "FROZEN"))
+
     def oom_killed(self) -> bool:
         """Has the kernel killed a process of the group for want of memory?"""
         memory, unified = self.directory("memory"), self.directory(_V2)

@@ -203,7 +203,12 @@ class TestRoot:
     def test_mount_points_that_had_to_be_made_are_told(self, boxes: Boxes) -> None:
         (boxes.image / "proc").rmdir()
         spec = boxes.spec("true")
-        ended = boxes.finish(replace(spec, mounts=(*spec.mounts, Mount("/a/b", "tmpfs"), Mount("/dev/shm/c", "tmpfs"))))
+        ended = boxes.finish(
+            replace(
+                spec,
+                mounts=(*spec.mounts, Mount("/a/b", "tmpfs"), Mount("/dev/shm/c", "tmpfs"), Mount("/dev/d/e", "tmpfs")),
+            )
+        )
         assert ended.stubs == ("/proc", "/a", "/a/b")
 
     def test_nothing_of_the_host_is_mounted_inside(self, boxes: Boxes) -> None:
@@ -340,6 +345,14 @@ class TestExec:
             boxes.exec(running, "nope")
         with pytest.raises(RunnerError, match='working directory "/none": No such file'):
             boxes.exec(running, "true", cwd="/none")
+
+    def test_in_a_paused_container_is_refused_and_does_not_hang(self, boxes: Boxes) -> None:
+        running = boxes.start("sleep", "60")
+        assert running[0].cgroup.freeze()
+        with pytest.raises(RunnerError, match="paused"):
+            boxes.exec(running, "true")
+        running[0].cgroup.thaw()
+        assert boxes.exec(running, "true").code == 0
 
     def test_in_a_container_that_is_gone(self, boxes: Boxes) -> None:
         spec = boxes.spec("true")

@@ -82,10 +82,12 @@ class TestOnThisMachine:
             assert echo.stdout
             group.join(echo.pid)
             assert only.freeze()
+            assert only.frozen
             echo.stdin.write(b"said")
             echo.stdin.close()
             assert select.select([echo.stdout], [], [], 0.05)[0] == []
             only.thaw()
+            assert not only.frozen
             assert echo.stdout.read() == b"said"
 
     def test_remove_takes_groups_below_and_the_empty_parent(self) -> None:
