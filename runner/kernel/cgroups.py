@@ -117,7 +117,7 @@ class Cgroup:
         for place in places:
             directory = place + self.path
             try:
-                _make(directory, place)
+                _make(directory, place, offer=self.hierarchies.driver == "v2")
                 self._present.append(directory)
             except OSError as error:
                 refused.setdefault(error.strerror or str(error), []).append(os.path.basename(place))
@@ -246,7 +246,7 @@ class Cgroup:
         return not self._present
 
 
-def _make(directory: str, place: str) -> None:
+def _make(directory: str, place: str, *, offer: bool) -> None:
     """Make the group and those above it. A cpuset takes no process before it has CPUs and memory nodes."""
     above = os.path.dirname(directory)
     for _ in range(_TRIES):
@@ -258,8 +258,9 @@ def _make(directory: str, place: str) -> None:
         except FileNotFoundError:  # also when the last user of the group above has just removed it
             if above == place:
                 raise
-            _make(above, place)
-            _offer_controllers(above)
+            _make(above, place, offer=offer)
+            if offer:  # beside version 1 the version 2 groups need no controllers, and are freer without
+                _offer_controllers(above)
     if os.path.exists(f"{directory}/cpuset.cpus") and os.path.exists(f"{directory}/tasks"):
         # only version 1 starts empty; version 2 has the files too, and there empty means "as above"
         for name in ("cpuset.cpus", "cpuset.mems"):
