@@ -19,7 +19,8 @@ from registry.errors import ManifestUnknown, NameUnknown, RegistryError
 from registry.layouts import UNNAMED
 from registry.model import Digest, History, ImageConfig, Index, Manifest, Reference, parse_manifest
 from registry.model.digest import chain_ids
-from registry.model.media_types import INDEX_TYPES
+from registry.model.media_types import IMAGE_CONFIGS, INDEX_TYPES
+from registry.model.platform import best_match, native
 from registry.storage import ContentStore, StoredImage, StoredManifest, StoredTag
 from registry.storage.images import find_by_id, find_image, image_size
 
@@ -156,6 +157,8 @@ class Images:
                 sparse=True,
                 adopt=True,
             )
+        if repository == UNNAMED:
+            self._drop_spare(UNNAMED, self._tree(UNNAMED, top))
 
     def remove(self, name: str, *, force: bool = False, grace_seconds: float = GRACE) -> list[Removed]:
         """Take a name away, and the image with its last name; an ID means all names.
@@ -244,12 +247,12 @@ class Images:
             form: "docker" or "oci".
             folder: `out` is a folder for an OCI layout, made or added to.
         """
+        from registry.layouts import write_docker_archive, write_oci_layout
+
         images: list[tuple[Reference | None, Digest]] = []
         for name in names:
             _, top = self._top(name)
             images += [(reference, top) for reference in self._references(name, top)] or [(None, top)]
-        from registry.layouts import write_docker_archive, write_oci_layout
-
         if folder and form != "oci":
             raise UsageError("a docker archive is one file", hint="give --format oci for a folder, or a file's name")
         if form == "oci":
@@ -318,36 +321,34 @@ class Images:
             (found, parse_manifest(found.content, found.media_type))
             for found in self._tree(stored.repository, stored.digest)
         ]
-        return [(found, manifest) for found, manifest in parsed if isinstance(manifest, Manifest)]
+        return [
+            (found, manifest)
+            for found, manifest in parsed
+            if isinstance(manifest, Manifest) and manifest.config.media_type in IMAGE_CONFIGS
+        ]
 
     def _ids(self, stored: StoredTag) -> list[Digest]:
         return [manifest.config.digest for _, manifest in self._images_of(stored)]
 
     def _rows(self, stored: StoredTag, *, every: bool) -> Iterator[Listed]:
+        """What a name stands for: of an index, the image for this machine, or else the first that is here."""
         images = []
-        for found, _ in self._images_of(stored):
-            reference = Reference.parse(stored.repository).with_digest(found.digest)
-            try:
-                images.append(find_image(self._store, reference))
-            except RegistryError:
-                continue  # an artifact, or its config is not here: no image to run
-        if not images:
-            return
-        if not every:
-            try:
-                images = [find_image(self._store, Reference.parse(stored.repository).with_digest(stored.digest))]
-            except RegistryError:
-                images = images[:1]
-        for image in images:
+        for _, manifest in self._images_of(stored):
+            with contextlib.suppress(RegistryError):  # its config is not here: no image to run
+                images.append((manifest, ImageConfig.parse(self._store.read(manifest.config.digest))))
+        if not every and len(images) > 1:
+            best = best_match(native(), [config.platform for _, config in images])
+            images = [images[best or 0]]
+        for manifest, config in images:
             yield Listed(
                 repository=NONE if stored.repository == UNNAMED else stored.repository,
                 tag=stored.tag or NONE,
                 digest=stored.digest,
-                id=image.config_digest,
-                created=image.config.created,
-                size=image_size(self._store, image.manifest),
-                platform=str(image.config.platform),
-                labels=image.config.config.labels,
+                id=manifest.config.digest,
+                created=config.created,
+                size=image_size(self._store, manifest),
+                platform=str(config.platform),
+                labels=config.config.labels,
             )
 
     def _names_of(self, image: StoredImage) -> tuple[list[str], list[str]]:
@@ -424,19 +425,23 @@ class Images:
         if stored.tag:
             self._store.untag(stored.repository, stored.tag)
             yield Removed("Untagged", f"{stored.repository}:{stored.tag}")
-        for found in reversed(tree):  # an index before what it lists
-            gone = {(other.repository, other.digest) for other in self._store.untagged()}
-            if (stored.repository, found.digest) in gone:
-                self._store.delete_manifest(stored.repository, found.digest)
+        self._drop_spare(stored.repository, tree)
         for image in images:
             if not self._store.find_manifests("config", str(image)):
                 yield Removed("Deleted", str(image))
+
+    def _drop_spare(self, repository: str, tree: Sequence[StoredManifest]) -> None:
+        """Delete those that nothing accounts for any more, an index before what it lists."""
+        for found in reversed(tree):
+            spare = {(other.repository, other.digest) for other in self._store.untagged()}
+            if (repository, found.digest) in spare:
+                self._store.delete_manifest(repository, found.digest)
 
     def _chains(self, names: Sequence[StoredTag]) -> set[str]:
         """The names of the file systems that these images unpack to."""
         found: set[str] = set()
         for image in {image for stored in names for image in self._ids(stored)}:
-            with contextlib.suppress(RegistryError):  # an artifact's config, or one that is not here
+            with contextlib.suppress(RegistryError):  # its config is not here
                 diff_ids = ImageConfig.parse(self._store.read(image)).rootfs.diff_ids
                 found.update(map(str, chain_ids(diff_ids) if diff_ids else ()))
         return found

@@ -19,9 +19,9 @@ from registry.client.progress import Progress, Silent
 from registry.client.settings import ClientSettings
 from registry.client.transport import Broken
 from registry.errors import BlobUnknown, ManifestInvalid, ManifestUnknown, RegistryError, SizeInvalid, TransferError
-from registry.model import Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform, Reference
+from registry.model import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference
 from registry.model.manifest import check_content
-from registry.model.media_types import INDEX_TYPES
+from registry.model.media_types import IMAGE_CONFIGS, INDEX_TYPES
 from registry.model.platform import best_match, native, preference
 from registry.storage import ContentStore, Ingest, Lease
 
@@ -29,7 +29,6 @@ MAX_CONFIG = 4 * 1024 * 1024  # bytes
 MAX_MANIFESTS = 1000  # in one index, all levels together
 MAX_DEPTH = 4  # of indexes in indexes
 _LEASE = 24 * 3600  # seconds; a slow line must not lose what it fetched first
-_IMAGE_CONFIGS = frozenset({MediaType.OCI_CONFIG, MediaType.DOCKER_CONFIG})
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
 
 
@@ -208,7 +207,7 @@ class _Pull:
     def _check_image(self, found: FetchedManifest) -> None:
         """What a config says must fit its manifest (and the platform that was asked for)."""
         parsed = found.parsed
-        if not isinstance(parsed, Manifest) or parsed.config.media_type not in _IMAGE_CONFIGS:
+        if not isinstance(parsed, Manifest) or parsed.config.media_type not in IMAGE_CONFIGS:
             return
         config = ImageConfig.parse(self._store.read(parsed.config.digest, MAX_CONFIG))
         if len(config.rootfs.diff_ids) != len(parsed.layers) and parsed.layers:
@@ -226,7 +225,7 @@ class _Pull:
 
     def _fetch_blobs(self, plan: Plan, lease: Lease) -> None:
         for descriptor in plan.blobs.values():
-            if descriptor.media_type in _IMAGE_CONFIGS and descriptor.size > MAX_CONFIG:
+            if descriptor.media_type in IMAGE_CONFIGS and descriptor.size > MAX_CONFIG:
                 raise SizeInvalid(f"a config of {descriptor.size} bytes", hint="this is no image")
         missing = [descriptor for descriptor in plan.blobs.values() if not self._take_present(descriptor, lease)]
         run_all(

@@ -21,6 +21,7 @@ class MediaType(StrEnum):
 
 
 MANIFEST_TYPES = frozenset({MediaType.OCI_MANIFEST, MediaType.DOCKER_MANIFEST})
+IMAGE_CONFIGS = frozenset({MediaType.OCI_CONFIG, MediaType.DOCKER_CONFIG})
 INDEX_TYPES = frozenset({MediaType.OCI_INDEX, MediaType.DOCKER_LIST})
 ACCEPTED_MANIFESTS = (
     MediaType.OCI_MANIFEST,

@@ -64,6 +64,12 @@ def endless() -> Iterator[bytes]:
     return itertools.repeat(b"x" * 65536)
 
 
+def hold(fake: FakeRegistry) -> Iterator[bytes]:
+    """Nothing, until the registry is closed."""
+    fake._done.wait(20)
+    yield b""
+
+
 class TestNonsense:
     def test_a_web_page_is_no_manifest(self, fake: FakeRegistry, refused: Callable[..., RegistryError]) -> None:
         page = Reply(200, b"<html>Welcome to nginx</html>", {"Content-Type": "text/html"})
@@ -507,11 +513,44 @@ class TestThisMachine:
         finally:
             subprocess.run(["umount", str(small)], check=True)
 
+    def test_a_kill_in_the_middle_leaves_what_the_next_collection_takes(self, fake: FakeRegistry, root: Path) -> None:
+        manifest = fake.add_image(layers=[b"first", BIG])
+        layer = manifest.layers[1].digest
+        half = Reply(200, itertools.chain([BIG[:500_000]], hold(fake)))
+        fake.on("GET", f"/blobs/{layer}", half, fake._proper)
+        process = subprocess.Popen(self.command(root, fake), stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        while not [path for path in root.rglob("*") if path.is_file() and path.stat().st_size == 500_000]:
+            assert process.poll() is None
+            select.select([], [], [], 0.01)
+        process.kill()
+        process.communicate(timeout=15)
+        with ContentStore.open(root) as store:
+            assert store.images() == []
+            store.collect(grace_seconds=0)
+            assert not [path for path in (root / "blobs").rglob("*") if path.is_file()]
+        subprocess.run(self.command(root, fake), check=True, capture_output=True)
+        with ContentStore.open(root) as store:
+            assert store.path(layer).read_bytes() == BIG
+
+    def test_several_at_once_of_the_same_image(self, fake: FakeRegistry, root: Path) -> None:
+        manifest = fake.add_image(layers=[BIG, b"second", b"third"])
+        running = [
+            subprocess.Popen(self.command(root, fake), stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)
+        ]
+        for process in running:
+            _, err = process.communicate(timeout=60)
+            assert process.returncode == 0, err
+        with ContentStore.open(root) as store:
+            assert len(store.images()) == 1
+            assert store.path(manifest.layers[0].digest).read_bytes() == BIG
+
+    def command(self, root: Path, fake: FakeRegistry) -> list[str]:
+        return [sys.executable, "-m", "pybuild.cli.main", "--root", str(root), "pull", f"{fake.domain}/app:1"]
+
     def test_ctrl_c_ends_it_at_once(self, fake: FakeRegistry, root: Path) -> None:
         manifest = fake.add_image(layers=[BIG])
         fake.on("GET", f"/blobs/{manifest.layers[0].digest}", Reply(hang=True))
-        command = [sys.executable, "-m", "pybuild.cli.main", "--root", str(root), "pull", f"{fake.domain}/app:1"]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(self.command(root, fake), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         while not fake.seen("GET", f"/blobs/{manifest.layers[0].digest}"):
             assert process.poll() is None
             select.select([], [], [], 0.01)

@@ -12,7 +12,7 @@ import pytest
 from pybuild.engine.images import Images, Removed
 from pybuild.errors import Conflict, NotFound
 from registry.layouts import UNNAMED
-from registry.model import Digest, Index, Manifest, Reference
+from registry.model import Descriptor, Digest, Index, Manifest, MediaType, Reference
 from registry.storage import ContentStore
 from tests.unit.cli_images.conftest import Typed
 
@@ -77,6 +77,14 @@ class TestImages:
         assert found["ID"] == image_id(image).short
         assert found["Digest"] == str(Digest.of(image.to_bytes()))
 
+    def test_artifacts_are_no_images(self, pybuild: Command, store: ContentStore) -> None:
+        chart = store.put(b"{}")
+        config = Descriptor("application/vnd.cncf.helm.config.v1+json", chart, 2)
+        artifact = Manifest(MediaType.OCI_MANIFEST, config, ())
+        store.put_manifest("charts/app", artifact.to_bytes(), artifact.media_type, tags=["1"], adopt=True)
+        assert len(pybuild("images").lines) == 1
+        assert pybuild("rmi", "charts/app:1").lines == ["Untagged: charts/app:1"]
+
     def test_without_a_name(self, pybuild: Command, add_image: AddImage) -> None:
         add_image(UNNAMED, tagged=False)
         assert pybuild("images").lines[1].split()[:2] == ["<none>", "<none>"]
@@ -112,6 +120,11 @@ class TestTag:
         assert store.manifest("other", "1").digest == Digest.of(index.to_bytes())
         for entry in index.manifests:
             assert store.manifest("other", entry.digest)
+
+    def test_a_first_name_for_one_that_had_none(self, pybuild: Command, add_image: AddImage) -> None:
+        image = add_image(UNNAMED, tagged=False)
+        pybuild("tag", image_id(image).short, "app:1")
+        assert pybuild("images", "--format", "{{.Repository}}:{{.Tag}}").lines == ["app:1"]
 
     def test_of_nothing(self, pybuild: Command) -> None:
         assert "no such image: app:1" in pybuild("tag", "app:1", "b:1", fails=1).err
