@@ -28,7 +28,8 @@ def new_log_directory(root: Path) -> Path:
     from builder.snapshots.trees import remove_tree
 
     builds = root / "builds"
-    made = builds / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+    seconds, fraction = divmod(time.time_ns(), 1_000_000_000)
+    made = builds / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(seconds))}.{fraction:09d}-{secrets.token_hex(2)}"
     made.mkdir(mode=0o700, parents=True)
     for old in sorted(builds.iterdir())[:-_KEPT]:
         remove_tree(str(old))
