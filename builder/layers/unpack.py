@@ -84,6 +84,9 @@ def _unpack(step: _Step, store: "ContentStore", snapshots: Snapshots, progress: 
             told = cast("BinaryIO", _Told(blob, lambda done: tell("Extracting", done, layer.size)))
             apply_layer(told, snapshot, expected=step.diff_id)
         snapshots.commit(key, step.name)
+    except LayerError as error:
+        snapshots.remove(key)
+        raise LayerError(f"layer {layer.digest.short}: {error}", hint=error.hint) from error
     except BaseException:
         snapshots.remove(key)
         raise

@@ -10,6 +10,7 @@ Not here: downloading, cache keys, and the layer that comes of it. Times of what
           on the way) are left to write_layer's clamp.
 """
 
+import errno
 import os
 import posixpath
 import stat
@@ -146,13 +147,15 @@ class _Copy:
 
     def take(self, source: Source | Inline | Fetched, found: list[Found]) -> None:
         if isinstance(source, Inline):
-            self._inline(source)
+            with self._explained(source.name):
+                self._inline(source)
         elif isinstance(source, Fetched):
-            self._fetched(source)
+            with self._explained(source.name):
+                self._fetched(source)
         else:
             for match in found:
                 self._links.clear()  # what one match made, the next may have overwritten
-                with self._explained(match.path):
+                with self._explained(f"/{match.path}"):
                     if match.is_dir:
                         self._tree(source, match)
                     else:
@@ -347,6 +350,8 @@ class _Copy:
     # where it goes
 
     def _resolved(self, path: str) -> tuple[str, os.stat_result | None]:
+        if "\0" in path:
+            raise CopyError(f"can't copy to {path!r}: no path has a zero byte")
         try:
             return resolve(self._rootfs, path, may_miss=True)
         except OSError as error:
@@ -408,7 +413,8 @@ class _Copy:
         try:
             yield
         except OSError as error:
-            raise CopyError(f"can't copy /{path} to {self._request.destination}: {error.strerror}") from error
+            hint = "free some space" if error.errno == errno.ENOSPC else None
+            raise CopyError(f"can't copy {path} to {self._request.destination}: {error.strerror}", hint=hint) from error
 
     # archives of ADD
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from builder.dockerfile.ignore import IgnoreRules
-from builder.dockerfile.match import go_match, has_wildcard, plain
+from builder.dockerfile.match import PatternInvalid, go_match, has_wildcard, plain, tokens
 from builder.errors import ContextError
 from runner.kernel.paths import open_in_root, stat_in_root
 
@@ -68,8 +68,14 @@ def find(source: Source) -> list[Found]:
     Raises:
         ContextError: a plain path is not there, or is left out by the ignore file.
     """
+    if "\0" in source.path:
+        raise ContextError(f"{source.path!r} not found in {source.where}", hint="no path has a zero byte")
     wanted = posixpath.normpath("/" + source.path).lstrip("/")
     if has_wildcard(wanted):
+        try:
+            list(tokens(wanted))
+        except PatternInvalid as error:
+            raise ContextError(f"broken pattern {source.path!r}: {error}", hint="quote [ as \\[") from None
         return [_followed(source, match) for match in _matches(source, wanted)]
     path = plain(wanted)
     try:

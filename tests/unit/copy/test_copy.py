@@ -77,6 +77,14 @@ class TestDestination:
         with pytest.raises(CopyError, match="/etc/x"):
             copy("a", to="/etc/x/")
 
+    @pytest.mark.parametrize("destination", ["/" + "x" * 300, "/" + "x/" * 3000, "/x\0y", "/" + "x" * 300 + "/"])
+    def test_that_no_file_can_have_is_refused(self, copy: Copy, context: Path, destination: str) -> None:
+        write(context, a="1")
+        with pytest.raises(CopyError, match="can't copy"):
+            copy("a", to=destination)
+        with pytest.raises(CopyError, match="can't copy"):
+            copy(Inline("a", b"1"), to=destination)
+
     def test_that_is_a_link_is_followed_inside_the_image(
         self, base: Path, copy: Copy, context: Path, rootfs: Rootfs
     ) -> None:
@@ -123,6 +131,12 @@ class TestSource:
             copy("requirments.txt", to="/x/")
         assert caught.value.hint == "did you mean requirements.txt?"
 
+    @pytest.mark.parametrize("path", ["x" * 300, "x/" * 3000, "a\0b", "a/b"])
+    def test_that_cannot_be_is_missing(self, copy: Copy, context: Path, path: str) -> None:
+        write(context, a="")
+        with pytest.raises(ContextError):
+            copy(path, to="/x/")
+
     def test_that_is_a_link_to_nothing_is_missing(self, copy: Copy, context: Path) -> None:
         (context / "link").symlink_to("nowhere")
         with pytest.raises(ContextError, match='"/link" not found'):
@@ -142,6 +156,11 @@ class TestSource:
         assert set(rootfs.tree("stars")) == {"a.txt", ".b.txt"}
         assert set(rootfs.tree("class")) == {"c.md"}
         assert set(rootfs.tree("deeper")) == {"e.txt"}
+
+    @pytest.mark.parametrize("pattern", ["a[", "a[b-", "*\\", "d/[]"])
+    def test_a_broken_pattern_is_an_error(self, copy: Copy, context: Path, pattern: str) -> None:
+        with pytest.raises(ContextError, match="broken pattern"):
+            copy(pattern, to="/x/")
 
     def test_named_directly_is_dereferenced_under_the_links_name(
         self, copy: Copy, context: Path, rootfs: Rootfs
