@@ -52,14 +52,14 @@ def run_program(plan: Plan, channel: ChildSide, console: int | None, stubs: list
     environment = environment_of(process.env, who.home)
     channel.stage = "streams"
     take_streams(plan, who)
-    channel.stage = "resource limits"
-    for limit in process.rlimits:
-        _limit(limit, channel)
     if process.no_new_privileges:
         calls.prctl(calls.PR_SET_NO_NEW_PRIVS, 1)
     channel.stage = "working directory"
     os.umask(process.umask)
     entered = _enter_directory(root, process.cwd, may_wait=True)
+    channel.stage = "resource limits"
+    for limit in process.rlimits:  # late, for they hold for us too; but raising one takes a right that goes soon
+        _limit(limit, channel)
     channel.stage = "seccomp"
     if plan.filter and not process.no_new_privileges:
         # needs CAP_SYS_ADMIN, which goes next
@@ -91,7 +91,8 @@ def own_keyring(container_id: str) -> None:
         key = calls.keyctl(calls.KEYCTL_JOIN_SESSION_KEYRING, f"_ses.{container_id}".encode())
         calls.keyctl(calls.KEYCTL_SETPERM, key, _KEY_POSSESSOR_ALL | _KEY_USER_SEARCH)
     except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EDQUOT, errno.EACCES):
+        # EPERM comes from a filter on ourselves, that the container inherits
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EDQUOT, errno.EACCES):
             raise
 
 

@@ -326,6 +326,9 @@ class TestLimits:
         assert int(ended.lines[1]) < 1 << 30
         assert "limit nofile=512" in ended.warnings[0]
 
+    def test_a_tight_limit_does_not_hinder_the_start(self, boxes: Boxes) -> None:
+        assert boxes.sh("ulimit -n", process={"rlimits": (Rlimit("nofile", 8, 8),), "cwd": "/srv"}).output == "8\n"
+
     def test_an_unknown_process_limit(self, boxes: Boxes) -> None:
         with pytest.raises(RunnerError, match="unknown resource limit sofas"):
             boxes.run("true", process={"rlimits": (Rlimit("sofas", 1, 1),)})
