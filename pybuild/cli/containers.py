@@ -142,7 +142,7 @@ def run(settings: "Globals", /, **given: Any) -> int:  # noqa: ANN401 -- sixty o
             record = _create(containers, options, pull=given["pull"], quiet=given["quiet"], cidfile=given["cidfile"])
         if given["detach"]:
             with _as_run_failure(), _removed_on_failure(containers, record):
-                _warn(containers.start(record))
+                _start_and_leave(containers, record)
             click.echo(record.id)
             return 0
         streams = ["stdout", "stderr", *(["stdin"] if options.interactive else [])]
@@ -413,7 +413,12 @@ def start(settings: "Globals", *, names: tuple[str, ...], attached: bool, intera
 def _start_quietly(containers: "Containers", name: str) -> None:
     found = containers.find(name)
     if not found.running:
-        _warn(containers.start(found.record))
+        _start_and_leave(containers, found.record)
+
+
+def _start_and_leave(containers: "Containers", record: "Record") -> None:
+    with containers.start(record) as running:
+        _warn(running)
 
 
 # --- stop, kill, wait, rm ---------------------------------------------------------------------------------------------

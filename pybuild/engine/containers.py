@@ -253,9 +253,7 @@ class Containers:
                 fds=(net,), held=attachment.held if attachment else (),
             )  # fmt: skip
 
-    def _network(
-        self, record: Record, close: contextlib.ExitStack
-    ) -> "tuple[int, Path | None, Attachment | None]":
+    def _network(self, record: Record, close: contextlib.ExitStack) -> "tuple[int, Path | None, Attachment | None]":
         """The namespace's descriptor, and the owner of /etc/hosts and such if it is not this container."""
         options, mode = record.options, record.options.network
         if mode == "host":  # that of whoever asks; the supervisor may have been started in another one

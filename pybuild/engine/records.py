@@ -147,7 +147,10 @@ class Records:
         draft.mkdir(mode=0o700)
         with self._lock():
             record = self._named(record)
-            (draft / "config.json").write_bytes(msgspec.json.encode(record))
+            with open(draft / "config.json", "wb") as file:
+                file.write(msgspec.json.encode(record))
+                file.flush()
+                os.fsync(file.fileno())
             write_state(draft, State())
             draft.rename(self.of(record.id))
         return record

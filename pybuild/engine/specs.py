@@ -232,7 +232,7 @@ def _mounts(record: Record, placement: Placement) -> Iterable[Mount]:
     for mount in default_mounts(shm_size=options.shm_size or SHM_SIZE, privileged=options.privileged):
         if mount.destination in chosen:
             continue
-        if host_ipc and mount.destination in {"/dev/shm", "/dev/mqueue"}:
+        if host_ipc and mount.destination in {"/dev/shm", "/dev/mqueue"} and os.path.isdir(mount.destination):
             mount = Mount(mount.destination, "bind", mount.destination, ("rbind", "rprivate"))
         yield mount
     etc_access = ("ro",) if record.options.read_only else ()  # as docker does: read-only means these too

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from runner.container.protocol import Message, close_all, receive, send
+from runner.container.protocol import Message, ProtocolError, close_all, receive, send
 
 LOST = -1  # status of a supervisor that has not ended
 _LONGEST_PAUSE = 5.0  # seconds before a supervisor that keeps dying is started again
@@ -136,6 +136,8 @@ class Keeper:
     def _hear(self, ours: socket.socket) -> bool:
         try:
             packet = receive(ours)
+        except ProtocolError:
+            return True  # what could not be taken can't be handed on either
         except OSError:
             packet = None
         if packet is None:

@@ -14,6 +14,7 @@ container, so every megabyte and every import is paid again and again.
 import contextlib
 import fcntl
 import os
+import resource
 import select
 import signal
 import socket
@@ -39,7 +40,7 @@ from runner.container.protocol import (
     spec_from_json,
 )
 from runner.container.session import STREAM_NAMES, Session, complain
-from runner.container.spec import ContainerSpec, Process
+from runner.container.spec import ContainerSpec, Process, Rlimit
 from runner.container.state import boot_id, read_state, start_time, timestamp, write_state
 from runner.errors import NoSuchContainer, RunnerError
 from runner.kernel import calls
@@ -74,9 +75,11 @@ class Supervisor:
         control: socket.socket | None = None,
         keeper: KeeperLink | None = None,
         inheritance: Inheritance | None = None,
+        open_files: tuple[int, int] | None = None,
     ) -> None:
         self.loop = Loop()
         self._keeper = keeper or KeeperLink(None)
+        self._open_files = open_files or resource.getrlimit(resource.RLIMIT_NOFILE)
         self._containers: dict[str, Container] = {}
         self._conversations: set[Conversation] = set()
         self._hooks: set[int] = set()
@@ -237,7 +240,7 @@ class Supervisor:
     def _exec(self, conversation: Conversation, message: Message, fds: tuple[int, ...]) -> None:
         del fds
         container = self._find(message["id"])
-        process: Process = process_from_json(message["process"])
+        process = self._with_given_limits(process_from_json(message["process"]))
         streams = _Streams.open(terminal=process.terminal, stdin="stdin" in message["attach"])
         try:
             created = launch.enter(container.session.pid, container.spec, process, streams.stdio)
@@ -282,6 +285,7 @@ class Supervisor:
     # --- beginning and end of containers ------------------------------------------------------------------------------
 
     def _launch(self, spec: ContainerSpec, stdio: Stdio, fds: Sequence[int]) -> tuple[Container, Created]:
+        spec = replace(spec, process=self._with_given_limits(spec.process))
         created = launch.create(spec, stdio, fds, die_with_parent=self._control is not None)
         session = self._begin(created)
         return self._take(Container(spec, created.cgroup, session)), created
@@ -290,6 +294,12 @@ class Supervisor:
         self._containers[container.spec.id] = container
         container.session.on_exit = lambda code: self._ended(container, code)
         return container
+
+    def _with_given_limits(self, process: Process) -> Process:
+        """We may open as many files as the kernel grants; a container has the limit that we were started with."""
+        if any(limit.name == "nofile" for limit in process.rlimits):
+            return process
+        return replace(process, rlimits=(*process.rlimits, Rlimit("nofile", *self._open_files)))
 
     def _begin(self, created: Created) -> Session:
         try:
@@ -510,6 +520,13 @@ class _Streams:
         close_all([fd for fd in (self.stdio.stdin, self.stdio.stdout, self.stdio.stderr) if fd >= 0])
 
 
+def _raise_open_files() -> tuple[int, int]:
+    """Let us open as many files as we may, a few for each container; gives the limits of before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft, hard
+
+
 def _told(created: Created) -> Message:
     """What a client hears of a process that was started."""
     return {"pid": created.pid, "warnings": list(created.warnings)}
@@ -544,13 +561,14 @@ def main(arguments: Sequence[str]) -> None:
             number, signal.SIG_IGN
         )  # those who send them to a whole terminal or session don't mean containers
     calls.prctl(calls.PR_SET_CHILD_SUBREAPER, 1)
+    open_files = _raise_open_files()
     sock = socket.socket(fileno=fd)
     sock.set_inheritable(False)
     if kind == "private":
-        Supervisor(control=sock).serve()
+        Supervisor(control=sock, open_files=open_files).serve()
         return
 
     def supervise(keeper: KeeperLink, inheritance: Inheritance) -> None:
-        Supervisor(listener=sock, keeper=keeper, inheritance=inheritance).serve()
+        Supervisor(listener=sock, keeper=keeper, inheritance=inheritance, open_files=open_files).serve()
 
     Keeper(supervise).run()
