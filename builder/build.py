@@ -238,7 +238,7 @@ class StoreBases:
         try:
             reference = Reference.parse(name).tagged
         except RegistryError as error:
-            raise DockerfileError(f"FROM {name}: {error}", at=at, hint=error.hint) from None
+            raise DockerfileError(f"{name!r} names no image: {error}", at=at, hint=error.hint) from None
         if self.request.pull or (found := self._local(reference)) is None:
             found = self._pulled(reference, at)
         if len(found.manifest.layers) != len(found.config.rootfs.diff_ids):

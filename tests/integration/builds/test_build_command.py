@@ -12,6 +12,8 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
+from runner.network import Networks
+
 if TYPE_CHECKING:
     from tests.integration.builds.conftest import Bench
 
@@ -19,8 +21,8 @@ pytestmark = pytest.mark.root
 WAITS = "FROM base\nRUN echo started; sleep 1000\n"
 
 
-def command(bench: "Bench", *words: str) -> list[str]:
-    return [sys.executable, "-m", "pybuild.cli.main", "--root", str(bench.root), "build", "--network", "none", *words]
+def command(bench: "Bench", *words: str, network: str = "none") -> list[str]:
+    return [sys.executable, "-m", "pybuild.cli.main", "--root", str(bench.root), "build", "--network", network, *words]
 
 
 def pybuild(
@@ -161,12 +163,11 @@ def test_a_build_argument_without_value_comes_from_the_environment(
 
 
 @pytest.fixture
-def waiting(bench: "Bench", base: str) -> Iterator[subprocess.Popen[str]]:
-    """A build that has come to a step that does not end."""
+def waiting(bench: "Bench", base: str, netns: None) -> Iterator[subprocess.Popen[str]]:
+    """A build that has come to a step that does not end, on a network of the test's own."""
     bench.write({"Dockerfile": base + WAITS})
-    process = subprocess.Popen(
-        command(bench, "--progress", "plain", str(bench.context)), stderr=subprocess.PIPE, text=True
-    )
+    words = command(bench, "--progress", "plain", str(bench.context), network="default")
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
         if line.endswith("started\n"):
@@ -187,6 +188,7 @@ def test_an_interrupted_build_stops_its_steps_and_leaves_nothing(
     assert waiting.wait(20) == code
     assert not processes_named("sleep\x001000")
     assert bench.leftovers()["snapshots"] == []
+    assert Networks(bench.root / "networks").attached() == []
 
 
 def test_a_killed_build_takes_its_steps_along_and_the_next_one_cleans_up(
@@ -195,9 +197,12 @@ def test_a_killed_build_takes_its_steps_along_and_the_next_one_cleans_up(
     waiting.kill()
     waiting.wait(20)
     until(lambda: not processes_named("sleep\x001000"))
+    networks = Networks(bench.root / "networks")
     assert len(bench.leftovers()["snapshots"]) == 1  # type: ignore[arg-type]
-    bench.build(base + "FROM base\nRUN echo again\n")
+    assert len(networks.attached()) == 1
+    bench.build(base + "FROM base\nRUN echo again\n", network="default")
     assert bench.leftovers()["snapshots"] == []
+    assert networks.attached() == []
 
 
 def test_a_cached_build_is_done_in_half_a_second(bench: "Bench", base: str) -> None:
