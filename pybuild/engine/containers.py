@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     Watching = Callable[[], AbstractContextManager[Progress]]
 
+DEFAULT_CGROUP_PARENT = "/pybuild"  # as in runner/container/launch.py, which is too heavy to be asked
 _KILL_WAIT = 10.0  # seconds for the kernel to end a process that was killed
 _POLL = 0.02  # seconds between looks at a container whose supervisor is gone
 _CLEAN_UP = (
@@ -453,6 +454,7 @@ class Containers:
         if state.status == "running" or state.detached:
             return
         record = self.records.load(container_id)
+        self._end_unseen(record)
         self._detach(record)
         write_state(self.records.of(container_id), replace(state, detached=True))
         if record.options.auto_remove:
@@ -470,6 +472,7 @@ class Containers:
                 self.kill(container, signal.SIGKILL)
                 self._ended_within(record.id, _KILL_WAIT)
         with contextlib.suppress(NotFound), self.records.locked(record.id):
+            self._end_unseen(record)
             self._detach(record)
             self._remove(record, volumes=volumes)
 
@@ -481,6 +484,17 @@ class Containers:
         if volumes:
             Volumes(self.root).remove_anonymous(record.mounts)
         self.records.erase(record.id)
+
+    def _end_unseen(self, record: Record) -> None:
+        """The control group of a container that had no supervisor at its end, with what is left in it."""
+        if read_state(self.records.of(record.id)).status != "running":
+            return
+        from runner.kernel.cgroups import Cgroup
+
+        parent = "/" + (record.options.cgroup_parent or DEFAULT_CGROUP_PARENT).strip("/")
+        cgroup = Cgroup.named(f"{parent}/{record.id}")
+        cgroup.kill()
+        cgroup.remove()
 
     def _detach(self, record: Record) -> None:
         if record.options.network in {"bridge", "default"}:
