@@ -51,6 +51,7 @@ class MountMaker:
     step: Step
     parts: Parts
     undo: contextlib.ExitStack
+    caches: dict[str, Path] = field(default_factory=dict)  # by id
 
     def add_all(self) -> None:
         kinds = {
@@ -60,6 +61,7 @@ class MountMaker:
             "secret": self._secret,
             "ssh": self._ssh,
         }
+        self._lock_caches()
         for mount in self.op.mounts:
             kinds[mount.type](mount)
         for script in self.op.scripts:
@@ -77,8 +79,7 @@ class MountMaker:
         self._add_tree(mount.target, tree, read_only=mount.read_only)
 
     def _cache(self, mount: RunMount) -> None:
-        directory = self.undo.enter_context(self._locked_cache(mount))
-        tree = self.undo.enter_context(closing(mounts.bind(str(directory))))
+        tree = self.undo.enter_context(closing(mounts.bind(str(self.caches[mount.id]))))
         self._add_tree(mount.target, tree, read_only=mount.read_only)
 
     def _tmpfs(self, mount: RunMount) -> None:
@@ -124,6 +125,12 @@ class MountMaker:
         tree = self.undo.enter_context(memory_file(content, mode, uid, gid))
         options = ("ro", "nosuid", "nodev")
         self.parts.mounts.append(Mount(target, "bind", self.parts.add_fd(tree), options, "file"))
+
+    def _lock_caches(self) -> None:
+        """Each once, and in one order for all steps: two that wait for each other would wait for ever."""
+        for mount in sorted((mount for mount in self.op.mounts if mount.type == "cache"), key=lambda mount: mount.id):
+            if mount.id not in self.caches:
+                self.caches[mount.id] = self.undo.enter_context(self._locked_cache(mount))
 
     @contextlib.contextmanager
     def _locked_cache(self, mount: RunMount) -> Iterator[Path]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from builder.exporters import Output
     from pybuild.cli.door import Globals
 
+ENTITLEMENTS = frozenset({"network.host", "security.insecure"})
 _EPILOG = """\b
 Examples:
   pybuild -t app:1 .                                   from ./Dockerfile
@@ -126,6 +127,10 @@ class Line:
 
         if self.attest not in {None, "false"}:
             raise NotYet("--attest, --provenance and --sbom are not supported yet", hint="leave them out")
+        if unknown := set(self.allow) - ENTITLEMENTS:
+            raise UsageError(
+                f"--allow {min(unknown)}: no such right", hint=f"there is {', '.join(sorted(ENTITLEMENTS))}"
+            )
         build_args = dict(_given(word) for word in self.build_args if _is_given(word))
         tags = tuple(Reference.parse(tag).tagged for tag in self.tags)
         if any(tag.digest for tag in tags):

@@ -122,6 +122,7 @@ def test_a_failure_is_an_error_a_hint_and_a_code(bench: "Bench", dockerfile: str
         (["--sbom", "true"], "not supported yet"),
         (["--compression", "lzma"], "gzip"),
         (["--ssh", "default"], "agent"),
+        (["--allow", "everything"], "network.host"),
     ],
 )
 def test_a_word_that_makes_no_sense_is_refused_before_anything_is_done(

@@ -183,6 +183,16 @@ class TestMounts:
         )  # fmt: skip
         assert len(built.layers) == 2
 
+    def test_locked_caches_in_different_orders_do_not_block_each_other(self, bench: "Bench", base: str) -> None:
+        one, two = (f"--mount=type=cache,id={name},target=/{name},sharing=locked" for name in "ab")
+        built = bench.build(
+            base + f"FROM base AS a\nRUN {one} {two} sleep 0.1; touch /x\n"
+            f"FROM base AS b\nRUN {two} {one} sleep 0.1; touch /y\n"
+            f"FROM base\nRUN {one} --mount=type=cache,id=a,target=/again,sharing=locked touch /a/f; ls /again\n"
+            "COPY --from=a /x /\nCOPY --from=b /y /\n"
+        )  # fmt: skip
+        assert built.output == "f"
+
     def test_a_cache_may_start_with_what_a_stage_has(self, bench: "Bench", base: str) -> None:
         built = bench.build(
             base + "FROM base AS seed\nRUN mkdir /s && echo seeded > /s/f\n"
