@@ -40,6 +40,8 @@ HUB_HOST = "registry-1.docker.io"
 # What servers that know nothing of images call a JSON file; then the body itself must say what it is.
 _UNTYPED = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
 _ACCEPT = ", ".join(ACCEPTED_MANIFESTS)
+_WARNING = re.compile(r'299 - "((?:[^"\\]|\\.)*)"')
+_MAX_WARNINGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class RegistryClient:
         self._path = path
         self._home: Home | None = None
         self._auth: Authorizer | None = None
+        self.warnings: list[str] = []  # what the registry's operator wants people to know, each once
 
     def __enter__(self) -> Self:
         return self
@@ -370,12 +373,20 @@ class RegistryClient:
         auth = self._authorizer()
         answer = self.transport.fetch(replace(request, authorization=self._header(request, scopes)), limit)
         if answer.status != 401:
+            self._note_warnings(answer)
             return answer
         if auth.learn(answer.headers.get("WWW-Authenticate", ""), scopes):
             answer = self.transport.fetch(replace(request, authorization=self._header(request, scopes)), limit)
         if answer.status == 401:
             raise auth.refused(" ".join(scopes) or "this")
         return answer
+
+    def _note_warnings(self, answer: Answer) -> None:
+        """Keep warnings of the one form that registries may send (distribution-spec, "Warnings")."""
+        for text in _WARNING.findall(answer.headers.get("Warning", "")[:4096]):
+            plain = _printable(re.sub(r"\\(.)", r"\1", text))
+            if plain not in self.warnings and len(self.warnings) < _MAX_WARNINGS:
+                self.warnings.append(plain)
 
     @contextlib.contextmanager
     def _authorized(self, request: Request, scopes: tuple[str, ...]) -> Iterator[httpx.Response]:

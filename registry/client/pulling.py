@@ -126,6 +126,8 @@ class _Pull:
                     sparse=True,
                     adopt=True,
                 )
+        for text in self._client.warnings:
+            self._progress.update("", f"Warning from {self._client.endpoint.domain}: {text}")
         return top.digest
 
     # -- manifests --------------------------------------------------------------------------------------------------

@@ -110,6 +110,8 @@ class _Push:
         for found in plan.manifests.values():
             wanted = self._reference.tag if found.digest == top.digest else None
             self._client.put_manifest(self._path, wanted or found.digest, found.content, found.media_type, found.digest)
+        for text in self._client.warnings:
+            self._progress.update("", f"Warning from {self._client.endpoint.domain}: {text}")
         return top.digest
 
     def _only_present(self, top: StoredManifest, plan: Plan) -> tuple[StoredManifest, Plan]:

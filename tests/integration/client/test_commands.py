@@ -47,6 +47,22 @@ def test_quiet_pull(pybuild: Command, fake: FakeRegistry) -> None:
     assert pybuild("pull", "-q", f"{fake.domain}/app:1")[1] == ""
 
 
+def test_what_the_operator_of_a_registry_wants_people_to_know(pybuild: Command, fake: FakeRegistry) -> None:
+    """distribution-spec, "Warnings"."""
+    content = fake.add_image().to_bytes()
+    headers = {
+        "Content-Type": "application/vnd.oci.image.manifest.v1+json",
+        "Docker-Content-Digest": str(Digest.of(content)),
+    }
+    warning = {"Warning": '299 - "this tag \\"1\\" goes away", 299 - "second", 199 - "not this one"'}
+    fake.on("HEAD", "/manifests/", Reply(200, content, headers | warning))
+    fake.on("GET", "/manifests/", Reply(200, content, headers | warning))
+    _, err = pybuild("pull", f"{fake.domain}/app:1")
+    assert f'Warning from {fake.domain}: this tag "1" goes away\n' in err
+    assert err.count("second") == 1
+    assert "not this one" not in err
+
+
 def test_push_tells_what_went(pybuild: Command, root: Path, registry_domain: str) -> None:
     name = f"{registry_domain}/team/app:1"
     with ContentStore.open(root) as store:
