@@ -8,6 +8,7 @@ from queue import Empty, SimpleQueue
 from registry.client.transport import Cancelled
 
 _PATIENCE = 2.0  # seconds for the others to notice that it is over
+_IMPATIENCE = 0.3  # the same, for a person who pressed Ctrl-C
 
 
 def run_all(jobs: Sequence[Callable[[], None]], workers: int, stop: threading.Event) -> None:
@@ -26,6 +27,7 @@ def run_all(jobs: Sequence[Callable[[], None]], workers: int, stop: threading.Ev
     for thread in threads:
         thread.start()
     failure: BaseException | None = None
+    patience = _PATIENCE
     try:
         for _ in jobs:
             found = done.get()
@@ -34,9 +36,10 @@ def run_all(jobs: Sequence[Callable[[], None]], workers: int, stop: threading.Ev
                 stop.set()
     except BaseException:
         stop.set()
+        patience = _IMPATIENCE
         raise
     finally:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + patience
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()) if stop.is_set() else None)
     if failure is not None:

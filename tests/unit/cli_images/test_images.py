@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from pybuild.engine.images import Images, Removed
+from pybuild.engine.options import RunOptions
+from pybuild.engine.records import Record, Records
 from pybuild.errors import Conflict, NotFound
 from registry.layouts import UNNAMED
 from registry.model import Descriptor, Digest, Index, Manifest, MediaType, Reference
@@ -352,3 +354,17 @@ def test_names_and_digests(store: ContentStore, add_image: AddImage) -> None:
     image = add_image("app:1")
     by_digest = Reference.parse("app").with_digest(Digest.of(image.to_bytes()))
     assert Images(store).find(str(by_digest)).config_digest == image_id(image)
+
+
+def test_containers_are_known_by_their_records(pybuild: Command, root: Path, add_image: AddImage) -> None:
+    image = add_image("app:1")
+    Records(root).add(
+        Record(
+            "a" * 64, "web", "2026-01-02T03:04:05Z", "app:1", str(image_id(image)), (), ("sh",), (), "/", "", {}, (),
+            "SIGTERM", 10, RunOptions(image="app:1"),
+        )
+    )  # fmt: skip
+    assert "used by container web" in pybuild("rmi", "app:1", fails=1).err
+    pybuild("image", "prune", "-a", "-f")
+    assert pybuild("images", "-q").lines == [image_id(image).short]
+    assert pybuild("rmi", "-f", "app:1").lines[0] == "Untagged: app:1"
