@@ -59,8 +59,9 @@ class FakeRegistry:
         self.blobs: dict[str, bytes] = {}
         self._rules: list[tuple[str, re.Pattern[str], list[Reply | Handler]]] = []
         self._tls = tls
-        self._listener = socket.create_server((address, 0))
-        self.domain = f"{address}:{self._listener.getsockname()[1]}"
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._listener = socket.create_server((address, 0), family=family)
+        self.domain = f"{f'[{address}]' if ':' in address else address}:{self._listener.getsockname()[1]}"
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._done = threading.Event()

@@ -42,6 +42,15 @@ def test_pull_tells_what_came(pybuild: Command, fake: FakeRegistry) -> None:
     assert f"Status: Image is up to date for {name}\n" in err
 
 
+def test_an_address_of_ip_version_6(
+    pybuild: Command, new_fake: Callable[..., FakeRegistry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = new_fake("::1")
+    fake.add_image()
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    assert pybuild("pull", "-q", f"{fake.domain}/app:1")[0].startswith("[::1]:")
+
+
 def test_quiet_pull(pybuild: Command, fake: FakeRegistry) -> None:
     fake.add_image()
     assert pybuild("pull", "-q", f"{fake.domain}/app:1")[1] == ""
