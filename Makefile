@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 UNIT ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench lock clean conformance
+.PHONY: help setup demo test check fmt bench lock clean conformance grammar
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,11 +14,11 @@ help: ## show this list
 setup: $(STAMP) ## make .venv with .venv/bin/pybuild
 
 # Debian parts venv from python3; without it the module is there but can't make an environment.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -46,10 +46,15 @@ bench: setup ## print the benchmarks, peers beside us in the same run
 conformance: setup ## run the OCI distribution conformance suite against our registry
 	@tests/conformance/distribution.sh
 
-lock: setup ## pin the dependencies anew
+lock: setup ## pin the dependencies anew, with and without those of development
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet pip-tools
-	CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --extra dev -o requirements.lock pyproject.toml
+	for extra in "-o requirements.lock" "--extra dev -o requirements-dev.lock"; do \
+		CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe \
+			--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $$extra pyproject.toml; \
+	done
+
+grammar: setup ## write the parser tables of the Dockerfile grammar anew
+	$(BIN)/python -m builder.dockerfile.tables
 
 clean: ## remove what setup made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
