@@ -55,7 +55,10 @@ def ago(text: str | None, now: datetime | None = None) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest entry, without spaces at the ends of lines."""
+    """Columns as wide as their widest entry, without spaces at the ends of lines, nor what could drive a terminal."""
+    rows = [
+        ["".join(letter if letter.isprintable() else "\ufffd" for letter in entry) for entry in row] for row in rows
+    ]
     widths = [max(map(len, column)) + _GAP for column in zip(*rows, strict=True)]
     return "".join(
         "".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows

@@ -150,7 +150,7 @@ class _Pull:
         check_content(descriptor, found.content)
         if found.media_type != descriptor.media_type:
             raise ManifestInvalid(
-                f"{descriptor.digest} is a {found.media_type}, its index says {descriptor.media_type[:100]}",
+                f"{descriptor.digest} is a {found.media_type}, its index says {descriptor.media_type[:100]!r}",
                 hint="the image is broken; push it again",
             )
         return found

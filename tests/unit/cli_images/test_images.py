@@ -14,7 +14,7 @@ from pybuild.engine.options import RunOptions
 from pybuild.engine.records import Record, Records
 from pybuild.errors import Conflict, NotFound
 from registry.layouts import UNNAMED
-from registry.model import Descriptor, Digest, Index, Manifest, MediaType, Reference
+from registry.model import Descriptor, Digest, History, ImageConfig, Index, Manifest, MediaType, Platform, Reference
 from registry.storage import ContentStore
 from tests.unit.cli_images.conftest import Typed
 
@@ -273,6 +273,31 @@ class TestInspect:
             "<missing>|RUN make 0|3B|",
         ]
         assert pybuild("image", "history", "app:1").lines[0].startswith("IMAGE ")
+
+
+class TestHostileText:
+    """What images say about themselves can't drive the terminal."""
+
+    def test_in_a_table(self, pybuild: Command, store: ContentStore) -> None:
+        steps = (History("2026-01-02T03:04:05Z", "RUN \x1b]0;owned\x07\x9b2J", empty_layer=True),)
+        config = ImageConfig(Platform("linux", "amd64"), history=steps).to_bytes()
+        manifest = Manifest(
+            MediaType.OCI_MANIFEST, Descriptor(MediaType.OCI_CONFIG, store.put(config), len(config)), ()
+        )
+        store.put_manifest("app", manifest.to_bytes(), manifest.media_type, tags=["1"], adopt=True)
+        out = pybuild("image", "history", "--no-trunc", "app:1").out
+        assert "owned" in out
+        assert not any(mark in out for mark in "\x1b\x07\x9b")
+
+    def test_in_an_error(self, pybuild: Command, ram_path: Path) -> None:
+        with tarfile.open(ram_path / "app.tar", "w") as archive:
+            member = tarfile.TarInfo("index.json")
+            content = json.dumps({"schemaVersion": 2, "mediaType": "\x1b]0;owned\x07", "manifests": []}).encode()
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        err = pybuild("load", "-i", f"{ram_path}/app.tar", fails=1).err
+        assert "owned" in err
+        assert "\x1b" not in err
 
 
 class TestSaveAndLoad:
