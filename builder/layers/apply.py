@@ -22,6 +22,7 @@ from builder.layers.diff import OPAQUE, WHITEOUT, is_portable
 from builder.layers.reader import TarReader
 from builder.layers.tarformat import Entry, Kind
 from builder.snapshots import Snapshot
+from builder.snapshots.trees import remove_tree_at
 from registry.model.digest import Digest
 from runner.kernel.calls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
@@ -31,6 +32,7 @@ _RESERVED = b".wh..wh."
 _LINKS = 40  # as many as the kernel follows
 _OPEN_AT_ONCE = 64
 _STACKS_KEPT = 4096
+_SAFE_LENGTH = 4000  # below PATH_MAX
 _OPAQUE_XATTR = "trusted.overlay.opaque"
 
 
@@ -124,6 +126,8 @@ class _Upper:
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._times: dict[bytes, int] = {}  # directories change until the last entry, so theirs come last
         self._opaque: set[bytes] = set()
+        self._has_whiteouts = False
+        self._lost_directories = False  # some that `_times` knows may be something else by now
         self._stacks: dict[bytes, list[bytes]] = {}
         self._forget_stacks()
 
@@ -137,11 +141,10 @@ class _Upper:
 
     def finish(self) -> None:
         for path, mtime in self._times.items():
-            try:
+            if not self._lost_directories and len(path) < _SAFE_LENGTH:
                 os.utime(path or b".", ns=(mtime, mtime), dir_fd=self._top, follow_symlinks=False)
-            except OSError as error:
-                if error.errno != errno.ENAMETOOLONG:
-                    raise
+                continue
+            with suppress(FileNotFoundError, NotADirectoryError):
                 os.utime(self._reopened(path), ns=(mtime, mtime))
 
     def set_root(self, entry: Entry) -> None:
@@ -194,27 +197,49 @@ class _Upper:
         if found is None:
             if self._below(parent, name) is not None:  # needless whiteouts would show up in listings
                 os.mknod(name, stat.S_IFCHR, 0, dir_fd=directory)
+                self._has_whiteouts = True
         elif stat.S_ISDIR(found.st_mode):
             self._mark_opaque(_join(parent, name), name, directory)
 
     def make_opaque(self, path: bytes, entry: Entry) -> None:
         """Hide all that lower layers have in a directory."""
         canonical, directory = self._resolve(path, entry)
+        if canonical in self._opaque:
+            return
         if canonical:
-            os.setxattr(directory, _OPAQUE_XATTR, b"y")
-            self._opaque.add(canonical)
-            self._forget_stacks()
-            _drop_whiteouts(directory)
+            self._set_opaque(canonical, directory)
         else:  # overlayfs has no mark for the root itself
             for name in {name for layer in self._layers for name in os.listdir(layer)}:
                 self.hide(b"", name, entry)
+            self._opaque.add(b"")
+            self._forget_stacks()
 
     def _mark_opaque(self, path: bytes, name: bytes, parent: int) -> None:
-        directory = self._opened(path, name, parent)
+        if path not in self._opaque:
+            self._set_opaque(path, self._opened(path, name, parent))
+
+    def _set_opaque(self, path: bytes, directory: int) -> None:
         os.setxattr(directory, _OPAQUE_XATTR, b"y")
         self._opaque.add(path)
         self._forget_stacks()
-        _drop_whiteouts(directory)
+        if self._has_whiteouts:
+            self._drop_whiteouts(path)
+
+    def _drop_whiteouts(self, top: bytes) -> None:
+        """An opaque directory is not merged with others, so overlayfs would list the whiteouts in it as devices."""
+        todo = [top]
+        while todo:
+            path = todo.pop()
+            directory = openat2(self._top, path, _DIRECTORY, 0, _PLAIN)
+            try:
+                with os.scandir(directory) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            todo.append(path + b"/" + os.fsencode(entry.name))
+                        elif _is_whiteout(os.stat(entry.name, dir_fd=directory, follow_symlinks=False)):
+                            os.unlink(entry.name, dir_fd=directory)
+            finally:
+                os.close(directory)
 
     def _found(self, name: bytes, directory: int) -> os.stat_result | None:
         try:
@@ -223,14 +248,18 @@ class _Upper:
             return None
 
     def _clear(self, path: bytes, name: bytes, directory: int) -> None:
-        """Remove a name from the upper, and all that we know below it."""
-        nodes.remove(name, directory)
+        """Remove a name from the upper, and what we know of it."""
+        try:
+            os.unlink(name, dir_fd=directory)
+            return
+        except IsADirectoryError:
+            remove_tree_at(name, directory)
+        # What is below it may stay in `_opaque`: a directory that replaces what replaced this one will be opaque, too.
+        self._opaque.discard(path)
+        self._lost_directories = True
         self._forget_stacks()
-        below = path + b"/"
-        for known in [known for known in self._open if known == path or known.startswith(below)]:
+        for known in [known for known in self._open if known == path or known.startswith(path + b"/")]:
             os.close(self._open.pop(known))
-        self._times = {known: t for known, t in self._times.items() if known != path and not known.startswith(below)}
-        self._opaque = {known for known in self._opaque if known != path and not known.startswith(below)}
 
     def _resolve(self, path: bytes, entry: Entry) -> tuple[bytes, int]:
         """The directory at `path` of the image, brought into the upper if need be: its true path and a descriptor.
@@ -280,7 +309,7 @@ class _Upper:
             return self._opened(path, name, directory)
         if stat.S_ISLNK(found.st_mode):
             return os.readlink(name, dir_fd=directory)
-        if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
+        if _is_whiteout(found):
             os.unlink(name, dir_fd=directory)
             self._implied(path, name, directory, entry)
             self._mark_opaque(path, name, directory)
@@ -343,7 +372,7 @@ class _Upper:
         return self._stacks[path]
 
     def _forget_stacks(self) -> None:
-        self._stacks = {b"": list(self._layers)}
+        self._stacks = {b"": [] if b"" in self._opaque else list(self._layers)}
 
     def _below(self, parent: bytes, name: bytes) -> bytes | None:
         """What the lower layers show as `name` in a directory: its path on this machine; None if nothing."""
@@ -353,14 +382,14 @@ class _Upper:
                 found = os.lstat(candidate)
             except FileNotFoundError:
                 continue
-            return None if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0 else candidate
+            return None if _is_whiteout(found) else candidate
         return None
 
     def _bring_up(self, parent: bytes, name: bytes, directory: int) -> bool:
         """See that a link's target is in the upper. False if the image has no such file."""
         found = self._found(name, directory)
         if found is not None:
-            return not (stat.S_ISCHR(found.st_mode) and found.st_rdev == 0) and not stat.S_ISDIR(found.st_mode)
+            return not _is_whiteout(found) and not stat.S_ISDIR(found.st_mode)
         lower = self._below(parent, name)
         if lower is None:
             return False
@@ -421,18 +450,5 @@ def _is_opaque(directory: bytes) -> bool:
     return False
 
 
-def _drop_whiteouts(directory: int) -> None:
-    """An opaque directory is not merged with others, so overlayfs would list the whiteouts in it as devices."""
-    with os.scandir(directory) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_dir in found:
-        if is_dir:
-            below = os.open(name, _DIRECTORY, dir_fd=directory)
-            try:
-                _drop_whiteouts(below)
-            finally:
-                os.close(below)
-            continue
-        seen = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if stat.S_ISCHR(seen.st_mode) and seen.st_rdev == 0:
-            os.unlink(name, dir_fd=directory)
+def _is_whiteout(found: os.stat_result) -> bool:
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0

@@ -6,13 +6,11 @@ The names here have no slash: whoever calls has found the directory safely, and 
 import errno
 import os
 import stat
-from contextlib import suppress
 from typing import Protocol
 
 from builder.errors import LayerError
 from builder.layers.diff import is_portable
 from builder.layers.tarformat import Entry, Kind
-from builder.snapshots.trees import remove_tree_at
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEVICES = {Kind.CHARACTER: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
@@ -70,12 +68,3 @@ def set_xattrs(file: int, entry: Entry) -> None:
             except OSError as error:
                 if error.errno not in {errno.ENOTSUP, errno.EPERM}:  # this file system has none, as docker takes it
                     raise
-
-
-def remove(name: bytes, directory: int) -> None:
-    """Remove whatever has this name."""
-    with suppress(FileNotFoundError):
-        try:
-            os.unlink(name, dir_fd=directory)
-        except IsADirectoryError:
-            remove_tree_at(name, directory)

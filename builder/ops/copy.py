@@ -33,6 +33,7 @@ from builder.layers.reader import TarReader, starts_archive
 from builder.layers.tarformat import Entry, Kind
 from builder.ops.modes import Change, find_owner, parse_chmod
 from builder.ops.sources import Found, Item, Source, find, resolve, walk
+from builder.snapshots.trees import remove_tree_at
 from runner.kernel.calls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from runner.kernel.paths import open_in_root
 
@@ -445,7 +446,7 @@ class _Copy:
             self._member_is_directory(entry, raw, directory)
             self._times[posixpath.join(place, name)] = entry.mtime_ns
         elif entry.kind is Kind.HARDLINK:
-            self._member_is_link(entry, raw, directory)
+            self._member_is_link(entry, place, raw, directory)
         else:
             self._forget(posixpath.join(place, name), raw, directory)
             if entry.kind is Kind.FILE:
@@ -477,22 +478,23 @@ class _Copy:
         finally:
             os.close(directory)
 
-    def _member_is_link(self, entry: Entry, name: bytes, directory: int) -> None:
+    def _member_is_link(self, entry: Entry, place: str, name: bytes, directory: int) -> None:
         above, target = posixpath.split(os.fsdecode(inside(entry.link)))
         with self._temporary(self._member_directory(above)) as source:
             if os.stat(target, dir_fd=source, follow_symlinks=False).st_ino != _inode(name, directory):
-                nodes.remove(name, directory)
+                self._forget(posixpath.join(place, os.fsdecode(name)), name, directory)
                 os.link(target, os.fsdecode(name), src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
 
     def _forget(self, path: str, name: bytes, directory: int) -> None:
         """Make room for a member; what it replaces may be a directory that we know."""
-        if _inode(name, directory) is None:
-            return
-        nodes.remove(name, directory)
-        for known in [known for known in self._open if known == path or known.startswith(path + "/")]:
-            os.close(self._open.pop(known))
-        for known in [known for known in self._times if known == path or known.startswith(path + "/")]:
-            del self._times[known]
+        try:
+            os.unlink(name, dir_fd=directory)
+        except FileNotFoundError:
+            pass
+        except IsADirectoryError:
+            remove_tree_at(name, directory)
+            for known in [known for known in self._open if known == path or known.startswith(path + "/")]:
+                os.close(self._open.pop(known))
 
 
 def is_archive(path: str) -> bool:

@@ -318,6 +318,35 @@ class TestNoise:
             snapshots.remove(name)  # and to remove it takes no more than that either
 
 
+class TestTimeWasters:
+    """Archives that would make a careless reader do the square of their length in work."""
+
+    def test_of_names_and_marks_again_and_again(self, snapshots: Snapshots) -> None:
+        below = snapshots.prepare("build-below", None)
+        apply(below, *(entry(f"d/{number}") for number in range(1000)))
+        snapshots.commit("build-below", "sha256:below")
+        above = snapshots.prepare("build-above", "sha256:below")
+        began = time.monotonic()
+        apply(
+            above,
+            *(entry(f"d/.wh.{number}") for number in range(1000)),
+            *(entry(f"e/{number}", tarfile.DIRTYPE) for number in range(5000)),
+            *([entry("d/.wh..wh..opq"), entry("e/.wh..wh..opq"), entry("again")] * 5000),
+            *([entry("f/f", tarfile.DIRTYPE), entry("f"), entry("f", tarfile.DIRTYPE)] * 1000),
+        )
+        assert time.monotonic() - began < 20
+        assert os.listdir(os.path.join(above.upper, "d")) == []
+
+    def test_of_opaque_directories_as_deep_as_names_go(self, snapshots: Snapshots) -> None:
+        below = snapshots.prepare("build-below", None)
+        apply(below, entry("d/" * 1900 + "f"))
+        snapshots.commit("build-below", "sha256:below")
+        above = snapshots.prepare("build-above", "sha256:below")
+        apply(above, entry("d/" * 1900 + ".wh.f"), entry("d/.wh..wh..opq"))
+        for name in ("build-above", "sha256:below"):
+            snapshots.remove(name)
+
+
 class TestUnpack:
     def test_of_a_hostile_image_leaves_no_snapshot(self, space: Path, snapshots: Snapshots) -> None:
         with ContentStore.open(space / "root") as store:

@@ -230,6 +230,11 @@ class TestReplacing:
         image.add("a/", "a/y")
         assert image.tree() == {"a": "/", "a/y": "", "b": "/", "b/x": ""}
 
+    def test_an_opaque_directory_by_a_file_and_back_within_one_layer(self, image: Image) -> None:
+        image.add("d/", "d/old", "d/e/", "d/e/old")
+        image.add("d/", "d/.wh..wh..opq", "d/e/", "d/e/.wh..wh..opq", ("d", "file"), "d/", "d/e/", "d/e/new")
+        assert image.tree() == {"d": "/", "d/e": "/", "d/e/new": ""}
+
     def test_within_one_layer_the_last_wins(self, image: Image) -> None:
         image.add("d/", "d/old")
         image.add(("a", "1"), ("a", "2"), "d/", "d/x", ("d", "file"), "d/", "d/y")
