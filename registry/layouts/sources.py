@@ -23,6 +23,8 @@ from registry.storage import ContentStore, Ingest, Lease
 
 _SMALL = 1024 * 1024  # bytes; a file up to this size stays in memory
 _BUDGET = 64 * 1024 * 1024  # bytes of all such files together
+_NAMES_BUDGET = 32 * 1024 * 1024  # characters of all names together
+_MEMBER = 300  # bytes that remembering one costs beside its name
 _MAX_LINKS = 10  # in a row
 _PIECE = 1024 * 1024
 _HEAD = 8  # bytes that tell a compression
@@ -59,6 +61,7 @@ class TarSource:
         self._files: dict[str, _File] = {}
         self._links: dict[str, str] = {}
         self._budget = _BUDGET
+        self._names_budget = _NAMES_BUDGET
         plain = decompressed(stream)
         archive = TarStream(plain)
         for member in archive:
@@ -97,6 +100,9 @@ class TarSource:
 
     def _take(self, member: Member, archive: TarStream) -> None:
         name = _inside(member.name)
+        self._names_budget -= len(name) + len(member.link) + _MEMBER
+        if self._names_budget < 0:
+            raise ArchiveError("the archive has too many members", hint="this is no archive of images")
         if member.kind == FILE:
             if name in self._files:
                 raise ArchiveError(f"the archive has two files {name[:200]}", hint="this archive was made to do harm")

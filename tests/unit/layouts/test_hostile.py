@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from registry.errors import DigestInvalid, ManifestInvalid, RegistryError, SizeInvalid
 from registry.layouts import ArchiveError, load_archive, write_docker_archive, write_oci_layout
 from registry.layouts import decompress as decompress_module
+from registry.layouts import sources as sources_module
 from registry.layouts.tarstream import TarStream
 from registry.model import Digest, ImageConfig, Manifest, MediaType, Platform, Reference, RootFs
 from registry.storage import ContentStore
@@ -234,6 +235,10 @@ class TestDamagedTar:
             member.pax_headers = {"GNU.sparse.realsize": str(2**40)}
             archive.addfile(member)
         refused(ArchiveError, out.getvalue())
+
+    def test_names_without_end(self, refused: Callable[..., RegistryError], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sources_module, "_NAMES_BUDGET", 100_000)
+        assert "too many" in str(refused(ArchiveError, docker_archive(None, *(named(f"{n}" * 50) for n in range(400)))))
 
     def test_a_bomb(self, refused: Callable[..., RegistryError], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(decompress_module, "_FREE_OUTPUT", 4 * 1024 * 1024)
