@@ -138,6 +138,7 @@ def run(settings: "Globals", /, **given: Any) -> int:  # noqa: ANN401 -- sixty o
         check_terminal(tty=options.tty, stdin=options.interactive)
     with _engine(settings) as containers:
         with _as_run_failure():
+            containers.supervisor.wake()
             containers.recover()
             record = _create(containers, options, pull=given["pull"], quiet=given["quiet"], cidfile=given["cidfile"])
         if given["detach"]:

@@ -142,6 +142,13 @@ class Supervisor:
         """The one whose socket lies in `runtime_dir`; it is started when it is first needed."""
         return cls(runtime_dir=runtime_dir)
 
+    def wake(self) -> None:
+        """Start a shared supervisor if there is none, and do not wait for it: it gets ready while we do."""
+        if self._runtime_dir and not _listens(self._runtime_dir):
+            with _lock(self._runtime_dir):
+                if not _listens(self._runtime_dir):
+                    _start_shared(self._runtime_dir)
+
     def close(self) -> None:
         """End a private supervisor and all its containers; let go of a shared one."""
         if self._control:
@@ -257,6 +264,11 @@ class Supervisor:
             if found := _connect(self._runtime_dir):
                 return found
         raise RunnerError("the supervisor does not start", hint=f"see {self._runtime_dir / LOG} for the reason")
+
+
+def _listens(runtime_dir: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        return sock.connect_ex(str(runtime_dir / SOCKET)) == 0
 
 
 def _connect(runtime_dir: Path) -> socket.socket | None:
