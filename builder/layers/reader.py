@@ -52,11 +52,10 @@ class TarReader:
 
     def entries(self) -> Iterator[Entry]:
         """Raises LayerError when the archive is damaged, ends too early or breaks a limit."""
-        defaults: dict[bytes, bytes] = {}
         if not self._refill():
             raise LayerError("the archive is empty; even one without entries has an end mark")
         for _ in range(self._limits.entries):
-            entry = self._next(defaults)
+            entry = self._next()
             if entry is None:
                 self._drain()
                 return
@@ -78,7 +77,7 @@ class TarReader:
         if size >= _PAGE:
             os.ftruncate(file, size)
 
-    def _next(self, defaults: dict[bytes, bytes]) -> Entry | None:
+    def _next(self) -> Entry | None:
         self._skip(self._left + self._padding)
         self._left = self._padding = 0
         own: dict[bytes, bytes] = {}
@@ -94,8 +93,8 @@ class TarReader:
             match header.flag:
                 case 0x78:  # x: PAX, for the next entry
                     own = tarformat.records(self._extension(entry.size))
-                case 0x67:  # g: PAX, for all that follow
-                    defaults.update(tarformat.records(self._extension(entry.size)))
+                case 0x67:  # g: PAX, for all that follow; docker does not let it change anything, and so do we
+                    self._extension(entry.size)
                 case 0x4C:  # L: GNU long name
                     name = self._extension(entry.size).partition(b"\0")[0]
                 case 0x4B:  # K: GNU long link
@@ -103,7 +102,7 @@ class TarReader:
                 case _:
                     entry.name = entry.name if name is None else name
                     entry.link = entry.link if link is None else link
-                    return self._finish(entry, header.flag, defaults | own)
+                    return self._finish(entry, header.flag, own)
 
     def _finish(self, entry: Entry, flag: int, records: dict[bytes, bytes]) -> Entry:
         tarformat.amend(entry, records)

@@ -122,6 +122,13 @@ class TestFormats:
         apply_layer(io.BytesIO(bytes(plain)), active)
         assert tree(active.upper) == {"first": "12345"}
 
+    def test_global_headers_as_of_git_archive_change_nothing(self, active: Snapshot) -> None:
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w", pax_headers={"comment": "0" * 40, "uid": "7"}) as tar:
+            tar.addfile(member("file"))
+        apply_layer(io.BytesIO(out.getvalue()), active)
+        assert (Path(active.upper) / "file").stat().st_uid == 0
+
     @pytest.mark.parametrize("shape", ["v7", "oldgnu", "gnu", "ustar", "posix"])
     def test_of_gnu_tar(self, active: Snapshot, space: Path, shape: str) -> None:
         (space / "in" / "d").mkdir(parents=True)
