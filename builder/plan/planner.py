@@ -61,6 +61,7 @@ from registry.errors import RegistryError
 from registry.model import Digest, History, ImageConfig, Platform, RunConfig
 
 IMAGE_PREFIX = "docker-image://"
+_EMPTY = RunConfig(working_dir="/")  # of FROM scratch
 _LONE_HEREDOC = re.compile(r"\d*<<-?\s*([^<]*)")
 _GIT = re.compile(r"(?:git@[^:]+:|ssh://|git://)|https?://[^?#]*\.git(?:[?#]|$)")
 
@@ -185,13 +186,13 @@ class _Planner:
         scope = Scope(self._options.build_args, self._global, self._dockerfile.escape, self._unset)
         place = self._options.contexts.get(name)
         if name == "scratch":
-            return _Stage(definition, Vertex(ScratchOp()), scope, RunConfig(), self._options.platform)
+            return _Stage(definition, Vertex(ScratchOp()), scope, _EMPTY, self._options.platform)
         if place is not None and not place.startswith(IMAGE_PREFIX):
             files = self._context(name)
             copy = CopyOp((SourcePath(1, "/"),), "/")
             title = f"FROM {name} (build context)"
             return _Stage(
-                definition, Vertex(copy, (Vertex(ScratchOp()), files), title, definition.from_.at), scope, RunConfig(),
+                definition, Vertex(copy, (Vertex(ScratchOp()), files), title, definition.from_.at), scope, _EMPTY,
                 self._options.platform,
             )  # fmt: skip
         base = self._image(name, definition.from_.at)
