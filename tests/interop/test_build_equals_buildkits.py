@@ -51,7 +51,8 @@ CASES = {
     "RUN rm -rf /d && echo file > /d\n",
     "steps": PASSWD
     + "RUN id -u > /id && id -g >> /id && umask > /umask && touch /t && mkfifo /p && mknod /n c 1 3\n"
-    "USER app\nRUN id -un > /tmp/id 2>/dev/null || echo no\nUSER 99:98\nRUN --mount=type=cache,target=/c id > /c/x; true\n",
+    "USER app\nRUN id -un > /tmp/id 2>/dev/null || echo no\nUSER 99:98\n"
+    "RUN --mount=type=cache,target=/c id > /c/x; true\n",
 }  # fmt: skip
 
 
