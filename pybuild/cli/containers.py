@@ -146,10 +146,9 @@ def run(settings: "Globals", /, **given: Any) -> int:  # noqa: ANN401 -- sixty o
                 _start_and_leave(containers, record)
             click.echo(record.id)
             return 0
-        streams = ["stdout", "stderr", *(["stdin"] if options.interactive else [])]
         with signals_held():
             with _as_run_failure(), _removed_on_failure(containers, record):
-                running = containers.start(record, attach=streams, claim=True, console_size=terminal_size())
+                running = containers.start(record, attach=_streams(options), claim=True, console_size=terminal_size())
             _warn(running)
             with running:
                 return _foreground(containers, record, running, keys=given["detach_keys"], proxy=given["sig_proxy"])
@@ -239,21 +238,40 @@ def _parsed(given: dict[str, Any]) -> "RunOptions":
 
 def _foreground(containers: "Containers", record: "Record", running: "Running", *, keys: str, proxy: bool) -> int:
     """Stay with a container until it ends or the user leaves it; clean up behind it."""
-    from pybuild.cli.streams import follow
-
-    options = record.options
-    outcome = follow(
-        running,
-        stdin=options.interactive,
-        tty=options.tty,
-        detach_keys=_keys(keys),
-        forward=(lambda number: _forwarded(containers, record, number)) if proxy else None,
-    )
+    outcome = _followed(containers, record, running, keys=_keys(keys), proxy=proxy)
     if outcome is None:
         return 0
     containers.settle(record.id)
     running.cleaned()
     return outcome.code
+
+
+def _followed(
+    containers: "Containers", record: "Record", running: "Running", *, keys: bytes, proxy: bool
+) -> "Exit | None":
+    """Follow it to its end, also when another supervisor takes over in between."""
+    from pybuild.cli.streams import follow
+    from pybuild.errors import NotFound
+    from runner.container.client import Exit
+    from runner.errors import RunnerError
+
+    options = record.options
+    forward = (lambda number: _forwarded(containers, record, number)) if proxy else None
+    while True:
+        try:
+            return follow(running, stdin=options.interactive, tty=options.tty, detach_keys=keys, forward=forward)
+        except RunnerError as error:
+            try:
+                found = containers.get(record.id)
+            except NotFound:
+                raise error from None  # removed at its end, by the supervisor's hook
+            if not found.running:
+                return Exit(found.state.exit_code)
+            running = containers.attach(found, _streams(options))
+
+
+def _streams(options: "RunOptions") -> list[str]:
+    return ["stdout", "stderr", *(["stdin"] if options.interactive else [])]
 
 
 def _forwarded(containers: "Containers", record: "Record", number: int) -> None:

@@ -48,6 +48,18 @@ class TestSupervisorKilled:
         assert pybuild.supervisor() != first
         assert pybuild.ok("logs", "steady") == "".join(f"line {number}\n" for number in range(40))
 
+    def test_a_foreground_run_goes_on_with_the_next_one(self, pybuild: Pybuild) -> None:
+        process = pybuild.popen(
+            "run", "--rm", "--name", "steady", *NO_NET, "busybox", "sh", "-c", COUNT, stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"line 0\n"
+        os.kill(pybuild.supervisor(), signal.SIGKILL)
+        assert process.stdout.read().endswith(b"line 39\n")
+        process.stdout.close()
+        assert process.wait(20) == 7
+        assert pybuild.ok("ps", "-aq") == ""
+
     def test_a_terminal_is_not_hung_up_and_can_be_attached_to_again(self, pybuild: Pybuild) -> None:
         pybuild.ok("run", "-dit", "--name", "shell", *NO_NET, "busybox", "sh")
         os.kill(pybuild.supervisor(), signal.SIGKILL)
