@@ -98,7 +98,7 @@ def with_default_command(words: Sequence[str]) -> list[str]:
     at = 0
     while at < len(words) and (words[at] in ours or words[at].startswith("--root=")):
         at += 2 if words[at] == "--root" else 1
-    if at == len(words) or words[at] in COMMANDS:
+    if at >= len(words) or words[at] in COMMANDS:
         return list(words)
     first = words[at]
     if first.startswith("-") or os.path.isdir(first) or "/" in first:

@@ -3,6 +3,7 @@
 `pybuild --version` must not import click; each command's module is imported when that command runs.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -52,24 +53,41 @@ class UserFacing(Protocol):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code. The only catcher of errors."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_missing_streams()
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _give_up_output()
+        return 0
+    except Exception as error:  # noqa: BLE001 - the door is where every error becomes two lines and an exit code
+        if isinstance(error, OSError):
+            _give_up_output()
+        return _report(error, debug="--debug" in words or bool(os.environ.get("PYBUILD_DEBUG")))
+
+
+def _open_missing_streams() -> None:
+    """Fill what we were started without (`2>&-`): otherwise the next file opened would be taken for that stream."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            found = os.open(os.devnull, os.O_RDWR)  # the lowest free number, so it is this one
+            setattr(sys, name, os.fdopen(found, mode, encoding="utf-8"))
+
+
+def _give_up_output() -> None:
+    """Nobody takes our output any more; Python would complain when it flushes stdout at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _dispatch(words: list[str]) -> int:
     if words in (["--version"], ["-V"]):
         from pybuild import __version__
 
         sys.stdout.write(f"pybuild {__version__}\n")
         return 0
-    try:
-        return _dispatch(words)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
-    except Exception as error:  # noqa: BLE001 - the door is where every error becomes two lines and an exit code
-        return _report(error, debug="--debug" in words or bool(os.environ.get("PYBUILD_DEBUG")))
-
-
-def _dispatch(words: list[str]) -> int:
     from pybuild.cli.door import pybuild as door
     from pybuild.cli.door import with_default_command
 
@@ -86,7 +104,8 @@ def _report(error: Exception, *, debug: bool) -> int:
     if isinstance(error, click.Abort):
         return INTERRUPTED
     if isinstance(error, click.ClickException):
-        error.show(sys.stderr)
+        with contextlib.suppress(OSError):  # nobody can be told
+            error.show(sys.stderr)
         return error.exit_code
     if debug:
         import traceback
@@ -99,7 +118,8 @@ def _report(error: Exception, *, debug: bool) -> int:
     else:
         message = f"internal fault: {type(error).__name__}: {error}"
         hint, code = "this is a bug in pybuild; run again with --debug and report the traceback", 70
-    sys.stderr.write(_plain(f"error: {message}\n" + (f"hint: {hint}\n" if hint else "")))
+    with contextlib.suppress(OSError):
+        sys.stderr.write(_plain(f"error: {message}\n" + (f"hint: {hint}\n" if hint else "")))
     return code
 
 
@@ -109,7 +129,8 @@ def _plain(text: str) -> str:
 
 
 def _os_error(error: OSError) -> str:
-    return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    text = error.strerror or str(error)
+    return f"{text}: {error.filename}" if error.filename else text
 
 
 if __name__ == "__main__":
