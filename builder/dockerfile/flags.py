@@ -25,7 +25,7 @@ FLAGS: Mapping[str, Mapping[str, Kind]] = {
 NETWORKS = ("default", "none", "host")
 SECURITIES = ("sandbox", "insecure")
 
-_QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*+)(?:'|\\?$)|"((?:[^"\\]|\\.)*+)(?:"|\\?$)|\\(.?)""")
+_QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)(?:'|\\?$)|"((?:[^"\\]|\\.)*)(?:"|\\?$)|\\(.?)""")
 _DURATION = re.compile(r"[-+]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")
 _DURATION_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
 _NANOSECONDS = {

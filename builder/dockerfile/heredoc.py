@@ -10,10 +10,10 @@ from builder.dockerfile.instructions import Heredoc
 
 # One piece of a word: a quoted part, an escaped character, `<<` with the blanks after it, or a plain character.
 _PIECE = re.compile(
-    r"""'[^']*+'|"(?:[^"\\]|\\.)*+"|\\.?|<<[ \t\r]*+|[^\s'"\\<]++|<|(?P<blank>\s++)|(?P<open>['"])""", re.DOTALL
+    r"""'[^']*+'|"(?:[^"\\]|\\.)*"|\\.?|<<[ \t\r]*+|[^\s'"\\<]++|<|(?P<blank>\s++)|(?P<open>['"])""", re.DOTALL
 )
 _OPENS = re.compile(r"([0-9]*)<<(-?)\s*([^<]*)", re.DOTALL)
-_QUOTED = re.compile(r"""'([^']*+)'|"((?:[^"\\]|\\.)*+)"|\\(.?)""", re.DOTALL)
+_QUOTED = re.compile(r"""'([^']*+)'|"((?:[^"\\]|\\.)*)"|\\(.?)""", re.DOTALL)
 
 
 def heredoc_words(text: str) -> Sequence[tuple[Heredoc, int]]:

@@ -1,15 +1,18 @@
 """The grammar's tables are current and cheap; no text at all makes the parser do anything but parse or complain."""
 
 import importlib.resources
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import builder.dockerfile
 from builder.dockerfile import parse_dockerfile
 from builder.dockerfile.instructions import DockerfileError
 from builder.dockerfile.parser import USAGE
@@ -148,3 +151,10 @@ def test_time_grows_with_the_text_only(text: str) -> None:
     error = complaint(text)
     assert time.process_time() - started < 4
     assert error is None or len(str(error)) < 100_000
+
+
+def test_no_group_is_repeated_possessively() -> None:
+    """Python before 3.11.5, Debian 12's among them, matches such patterns wrongly."""
+    room = Path(builder.dockerfile.__file__).parent
+    texts = {path.name: path.read_text() for path in [*room.rglob("*.py"), *room.glob("*.lark")]}
+    assert [name for name, text in texts.items() if re.search(r"\)(\*|\+|\?|\})\+", text)] == []
