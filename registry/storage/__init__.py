@@ -4,9 +4,10 @@ from registry.storage.blobs import Ingest
 from registry.storage.leases import Lease
 from registry.storage.store import ContentStore
 from registry.storage.uploads import Upload
-from registry.storage.values import Collected, StoredImage, StoredManifest, StoredTag
+from registry.storage.values import CacheEntry, Collected, StoredImage, StoredManifest, StoredTag
 
 __all__ = [
+    "CacheEntry",
     "Collected",
     "ContentStore",
     "Ingest",

@@ -27,7 +27,7 @@ class Lease:
 
     def hold(self, *digests: Digest) -> None:
         """Keep stored blobs. Raises BlobUnknown if one is not there (any more)."""
-        with self._database.write() as transaction:
+        with self._database.write(durable=False) as transaction:  # a power cut ends our process, and the lease with it
             for digest in digests:
                 if not is_live(transaction, digest):
                     raise BlobUnknown(f"no blob {digest}", hint="it was collected or never stored; fetch it again")

@@ -114,7 +114,17 @@ CREATE VIEW spare_blob AS SELECT b.digest, b.size, b.touched FROM blob b
     AND NOT EXISTS (SELECT 1 FROM lease_blob p WHERE p.digest = b.digest);
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)  # number n brings the schema from version n to n + 1; never edit a released one
+# what a record of the build cache is about, and when it was last of use: pruning takes the longest unused first
+_CACHE_USE = """
+ALTER TABLE cache_entry ADD COLUMN kind TEXT NOT NULL DEFAULT 'step';
+ALTER TABLE cache_entry ADD COLUMN used DOUBLE PRECISION NOT NULL DEFAULT 0;
+UPDATE cache_entry SET used = created;
+"""
+
+MIGRATIONS: tuple[str, ...] = (
+    _FIRST,
+    _CACHE_USE,
+)  # number n brings the schema from version n to n + 1; never edit a released one
 
 
 def schema_version(connection: sqlite3.Connection) -> int:

@@ -31,7 +31,7 @@ from registry.storage.leases import Lease
 from registry.storage.manifests import Manifests
 from registry.storage.repositories import Repositories
 from registry.storage.uploads import Upload, Uploads
-from registry.storage.values import Collected, StoredManifest, StoredTag
+from registry.storage.values import CacheEntry, Collected, StoredManifest, StoredTag
 
 LAYOUT = "1"
 GRACE_SECONDS = 3600.0
@@ -218,9 +218,21 @@ class ContentStore:
     def cache_get(self, key: Digest) -> bytes | None:
         return self._cache.get(key)
 
-    def cache_put(self, key: Digest, record: bytes, holds: Sequence[Digest] = ()) -> None:
+    def cache_put(self, key: Digest, record: bytes, holds: Sequence[Digest] = (), *, kind: str = "step") -> None:
         """Keep a record, and from collection the blobs it speaks of. Raises BlobUnknown."""
-        self._cache.put(key, record, holds)
+        self._cache.put(key, record, holds, kind)
+
+    def cache_touch(self, keys: Sequence[Digest]) -> None:
+        """Note that these records were of use; costs a write only for those not noted for some minutes."""
+        self._cache.touch(keys)
+
+    def cache_entries(self) -> list[CacheEntry]:
+        """Every record, the longest unused first."""
+        return self._cache.entries()
+
+    def cache_drop(self, keys: Sequence[Digest], *, used_before: float = float("inf")) -> int:
+        """Forget records, but for those that were of use after that time; how many went."""
+        return self._cache.drop(keys, used_before)
 
     def cache_clear(self) -> None:
         self._cache.clear()

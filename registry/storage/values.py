@@ -45,3 +45,15 @@ class Collected:
     bytes: int = 0
     manifests: int = 0
     leftovers: int = 0  # abandoned uploads, temporary files and files without a row
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """A record of the build cache's index, as pruning and listings see it."""
+
+    key: Digest
+    kind: str  # of the caller's choosing
+    record: bytes
+    holds: tuple[Digest, ...]
+    created: float  # seconds since 1970, as `used`
+    used: float  # exact to a few minutes only

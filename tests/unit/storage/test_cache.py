@@ -1,5 +1,11 @@
 """The build cache's index."""
 
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
 from registry.errors import BlobUnknown
@@ -7,6 +13,7 @@ from registry.model import Digest
 from registry.storage import ContentStore
 
 KEY = Digest.of(b"RUN make")
+OTHER = Digest.of(b"RUN make test")
 
 
 def test_a_record_comes_back_and_is_replaced(store: ContentStore) -> None:
@@ -41,3 +48,49 @@ def test_a_record_about_lost_content_is_refused(store: ContentStore) -> None:
     with pytest.raises(BlobUnknown):
         store.cache_put(KEY, b"two", [Digest.of(b"absent")])
     assert store.cache_get(KEY) == b"one"
+
+
+class TestUse:
+    def test_entries_come_longest_unused_first_with_what_they_hold(self, store: ContentStore, old: "Age") -> None:
+        layer = store.put(b"layer")
+        store.cache_put(KEY, b"one", [layer])
+        store.cache_put(OTHER, b"two", kind="files")
+        old(OTHER, 3600)
+        assert [(entry.key, entry.kind, entry.record, entry.holds) for entry in store.cache_entries()] == [
+            (OTHER, "files", b"two", ()),
+            (KEY, "step", b"one", (layer,)),
+        ]
+
+    def test_a_touch_makes_an_old_entry_young(self, store: ContentStore, old: "Age") -> None:
+        store.cache_put(KEY, b"one")
+        old(KEY, 3600)
+        store.cache_touch([KEY, OTHER])
+        assert time.time() - store.cache_entries()[0].used < 60
+
+    def test_a_touch_of_a_young_entry_writes_nothing(self, store: ContentStore, old: "Age") -> None:
+        store.cache_put(KEY, b"one")
+        old(KEY, 60)
+        before = store.cache_entries()
+        store.cache_touch([KEY])
+        assert store.cache_entries() == before
+
+    def test_what_was_of_use_meanwhile_is_not_dropped(self, store: ContentStore, old: "Age") -> None:
+        store.cache_put(KEY, b"one")
+        store.cache_put(OTHER, b"two")
+        old(OTHER, 3600)
+        assert store.cache_drop([KEY, OTHER], used_before=time.time() - 60) == 1
+        assert [entry.key for entry in store.cache_entries()] == [KEY]
+
+
+Age = Callable[[Digest, float], None]
+
+
+@pytest.fixture
+def old(store: ContentStore, root: Path) -> Age:
+    """Makes an entry look unused for so many seconds."""
+
+    def age(key: Digest, seconds: float) -> None:
+        with closing(sqlite3.connect(root / "meta.db")) as database, database:
+            database.execute("UPDATE cache_entry SET used = ? WHERE key = ?", (time.time() - seconds, str(key)))
+
+    return age
