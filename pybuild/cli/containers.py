@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runner.container.client import Exit, Running
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+_TEXT_LIMIT = 1 << 20  # bytes of an --env-file
 _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["--help"]}
 
 
@@ -238,7 +239,14 @@ def _parsed(given: dict[str, Any]) -> "RunOptions":
 
 def _foreground(containers: "Containers", record: "Record", running: "Running", *, keys: str, proxy: bool) -> int:
     """Stay with a container until it ends or the user leaves it; clean up behind it."""
-    outcome = _followed(containers, record, running, keys=_keys(keys), proxy=proxy)
+    try:
+        outcome = _followed(containers, record, running, keys=_keys(keys), proxy=proxy)
+    except OSError as error:
+        # Our output takes no more: the container ends as a program in our place would, instead of running on unseen.
+        containers.stop(containers.get(record.id), timeout=0)
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise RunFailed(f"can't write the container's output: {error.strerror}") from error
     if outcome is None:
         return 0
     containers.settle(record.id)
@@ -725,4 +733,14 @@ def _filters(texts: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _text_of(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8")
+    """A file that an option names, of a size that a person may have written. Raises EngineError."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_TEXT_LIMIT + 1)
+        if len(content) > _TEXT_LIMIT:
+            raise EngineError(f"{path} has more than {_TEXT_LIMIT >> 20} MiB", hint="name a file of lines NAME=value")
+        return content.decode()
+    except OSError as error:
+        raise EngineError(f"can't read {path}: {error.strerror}", hint="name a file of lines NAME=value") from error
+    except UnicodeDecodeError as error:
+        raise EngineError(f"{path} is not UTF-8", hint="name a file of lines NAME=value") from error

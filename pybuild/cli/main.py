@@ -91,7 +91,13 @@ def _dispatch(words: list[str]) -> int:
     from pybuild.cli.door import pybuild as door
     from pybuild.cli.door import with_default_command
 
-    found = door.main(with_default_command(words), prog_name="pybuild", standalone_mode=False)
+    stdout = sys.stdout
+    try:
+        found = door.main(with_default_command(words), prog_name="pybuild", standalone_mode=False)
+    except SystemExit as ended:
+        if sys.stdout is stdout:
+            raise
+        raise BrokenPipeError from ended  # that is when click wraps it; it would have a failure of it
     return found if isinstance(found, int) else 0
 
 
