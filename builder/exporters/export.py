@@ -67,7 +67,9 @@ class Exporter:
                 self._files(output, step)
         except OSError as error:
             step.failed(str(error))
-            where = error.filename or output.dest
+            if isinstance(error, BrokenPipeError):
+                raise  # whoever read it has enough
+            where = error.filename or ("standard output" if output.dest == STDOUT else output.dest)
             raise BuilderError(f"can't write to {where}: {error.strerror}", hint="choose another dest=") from error
         except BaseException as error:
             step.failed(str(error))
@@ -141,7 +143,14 @@ def _stream(dest: str) -> Iterator[BinaryIO]:
             yield stream
         return
     target = Path(dest)
-    handle, draft = tempfile.mkstemp(prefix=".pybuild-", dir=target.parent)
+    if target.exists() and not target.is_file():  # a device or a pipe is written to, never replaced
+        with target.open("wb") as stream:
+            yield stream
+        return
+    try:
+        handle, draft = tempfile.mkstemp(prefix=".pybuild-", dir=target.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, dest) from error
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
