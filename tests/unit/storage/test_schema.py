@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from registry.errors import StoreError
+from registry.model import Digest
 from registry.storage import ContentStore, schema
+
+
+NOW = len(schema.MIGRATIONS)
 
 
 def version(root: Path) -> int:
@@ -29,7 +33,7 @@ def test_an_older_store_is_brought_up_and_keeps_its_content(root: Path, monkeypa
     )
     with ContentStore.open(root) as store:
         assert store.read(digest) == b"hello"
-    assert version(root) == 2
+    assert version(root) == NOW + 1
 
 
 def test_a_migration_that_fails_leaves_the_old_version_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +43,7 @@ def test_a_migration_that_fails_leaves_the_old_version_whole(root: Path, monkeyp
         with_next(broken, "CREATE TABLE x (y TEXT); CREATE TABLE blob (z TEXT);")
         with pytest.raises(StoreError, match="blob already exists"):
             ContentStore.open(root)
-    assert version(root) == 1
+    assert version(root) == NOW
     with ContentStore.open(root) as store:
         assert store.read(digest) == b"hello"
 
@@ -57,3 +61,17 @@ def test_the_tables_of_the_plan_are_there_from_the_first_day(root: Path, table: 
     columns = database.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
     database.close()
     assert columns
+
+
+def test_a_store_of_the_first_version_keeps_its_cache(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = Digest.of(b"RUN make")
+    with monkeypatch.context() as past:
+        past.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        ContentStore.open(root).close()
+    database = sqlite3.connect(root / "meta.db")
+    with database:
+        database.execute("INSERT INTO cache_entry VALUES (?, ?, ?)", (str(key), b"record", 1.5))
+    database.close()
+    with ContentStore.open(root) as store:
+        assert store.cache_get(key) == b"record"
+        assert [(entry.kind, entry.used) for entry in store.cache_entries()] == [("step", 1.5)]
