@@ -77,6 +77,7 @@ def scenario(root: Path) -> None:
         with suppress(BlobUnknown):
             store.unlink_blob("team/other", Digest.of(layers[0]))
         store.cache_put(Digest.of(b"step"), b"record", [Digest.of(layers[0])])
+        store.cache_drop([Digest.of(b"step")])
         store.cache_clear()
         upload = store.start_upload("team/app")
         upload.append(b"changed my mind")

@@ -9,7 +9,6 @@ from registry.errors import StoreError
 from registry.model import Digest
 from registry.storage import ContentStore, schema
 
-
 NOW = len(schema.MIGRATIONS)
 
 
