@@ -1,5 +1,6 @@
 """What a client sends that is no proper client."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -21,7 +22,11 @@ def send(client: Client, line: str, rest: str = "") -> tuple[int, bytes]:
     """One request as it stands, no library in between to make it proper; its status and body."""
     with client.raw() as connection:
         connection.sendall(f"{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{rest}\r\n".encode())
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        answer = b""
+        # A server that stops reading resets the connection, sometimes right behind its answer.
+        with contextlib.suppress(ConnectionResetError):
+            while piece := connection.recv(65536):
+                answer += piece
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split()[1]), body
 
@@ -66,7 +71,7 @@ class TestNonsense:
 
     def test_headers_without_end_are_not_kept(self, registry: Registry) -> None:
         assert send(registry, "GET /v2/", "".join(f"X-{number}: y\r\n" for number in range(1000)))[0] == 400
-        assert send(registry, "GET /v2/", f"X: {'y' * 200_000}\r\n")[0] == 400
+        assert send(registry, "GET /v2/", f"X: {'y' * 100_000}\r\n")[0] == 400
 
     def test_two_lengths_are_refused(self, registry: Registry) -> None:
         """Request smuggling lives on servers that pick one."""
