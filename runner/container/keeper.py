@@ -130,6 +130,7 @@ class Keeper:
                 for pid, code in self._reap():
                     if talks:
                         _try_send(ours, {"op": "died", "pid": pid, "code": code})
+        ours.setblocking(False)  # a child of its may still hold the other end open
         while talks and self._hear(ours):  # said before it died
             pass
 
