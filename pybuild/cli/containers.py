@@ -249,8 +249,14 @@ def _foreground(containers: "Containers", record: "Record", running: "Running", 
         raise RunFailed(f"can't write the container's output: {error.strerror}") from error
     if outcome is None:
         return 0
-    containers.settle(record.id)
-    running.cleaned()
+    try:
+        containers.settle(record.id)
+        running.cleaned()
+    except Exception as error:
+        if not isinstance(error, OSError) and not hasattr(error, "hint"):
+            raise
+        # It has run, and has a code; the next command that finds room puts away what is left.
+        click.echo(f"warning: container {record.name} could not be put away: {error}", err=True)
     return outcome.code
 
 

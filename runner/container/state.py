@@ -4,6 +4,7 @@ Promises: a reader sees the old or the new state, never half of one; `alive` tel
           the same number, and from one before the last boot.
 """
 
+import errno
 import json
 import os
 import time
@@ -53,8 +54,17 @@ def lost(state: State) -> State:
 def write_state(directory: Path, state: State) -> None:
     """Replace the state. FileNotFoundError: the container has been removed meanwhile."""
     draft = directory / f".state.{os.getpid()}"
-    draft.write_text(json.dumps(asdict(state), separators=(",", ":")))
-    draft.replace(directory / "state.json")
+    content = json.dumps(asdict(state), separators=(",", ":"))
+    try:
+        draft.write_text(content)
+        draft.replace(directory / "state.json")
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        with open(directory / "state.json", "r+") as file:  # a full disk still has the block that the old one is in
+            file.write(content)
+            file.truncate()
 
 
 def boot_id() -> str:
