@@ -30,7 +30,7 @@ from builder.ops.statcache import StatCache
 from builder.ops.workshop import Secret, Workshop
 from builder.plan.options import BaseImage, PlanOptions
 from builder.plan.planner import Plan, make_plan
-from builder.plan.vertices import RunOp, in_order
+from builder.plan.vertices import ImageOp, RunOp, in_order
 from builder.progress import Listener, Reporter
 from builder.solver.keys import image_key
 from builder.solver.results import Tree
@@ -187,6 +187,10 @@ class _Build:
         request = self._request
         lease = self._store.lease()
         self._resources.callback(_let_go, lease)
+        vertices = in_order([plan.result])
+        # Somebody may remove the base image while we build on it; its layers are ours too.
+        below = {layer.digest for vertex in vertices if isinstance(vertex.op, ImageOp) for layer in vertex.op.layers}
+        lease.hold(*filter(self._store.has, below))
         return Workshop(
             root=self._root,
             store=self._store,
@@ -195,7 +199,7 @@ class _Build:
             epoch=request.epoch,
             secrets=request.secrets,
             agents=request.agents,
-            has_commands=any(isinstance(vertex.op, RunOp) for vertex in in_order([plan.result])),
+            has_commands=any(isinstance(vertex.op, RunOp) for vertex in vertices),
         )
 
     def _solve(self, plan: Plan, solver: Solver, dockerfile: str) -> Tree:
