@@ -57,6 +57,7 @@ SELECT id FROM chain ORDER BY depth
 """
 _CONTAINER = "container-"  # keys with this prefix outlive every process and are only removed by name
 _LOCK_SECONDS = 60
+_MOST_LOWER = 499  # OVL_MAX_STACK of the kernel is 500, and the upper directory is one of them
 _IN_USE_SECONDS = 3600
 _SETTLED_SECONDS = 120  # several times the kernel's dirty_expire_centisecs
 
@@ -110,7 +111,7 @@ class Snapshots:
                     self._db.executescript(_SCHEMA if version else _SCHEMA + f"PRAGMA user_version = {_VERSION};")
                     self._settle()
         except sqlite3.Error as error:
-            raise SnapshotError(f"can't read the index of snapshots in {self.root}: {error}") from error
+            raise self._unusable(error) from error
         if version not in {0, _VERSION}:
             raise SnapshotError(
                 f"{self.root} has layout {version}; this version of pybuild knows layout {_VERSION}",
@@ -166,11 +167,18 @@ class Snapshots:
                 raise self._unusable(error) from error
 
     def _unusable(self, error: sqlite3.Error) -> SnapshotError:
-        full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+        if self._is_full(getattr(error, "sqlite_errorcode", 0) & 0xFF):
+            return SnapshotError(f"no space left for {self.root}/index.db", hint="free some space on that file system")
         return SnapshotError(
-            f"the index of snapshots in {self.root} can't be used: {error}",
-            hint="free some space" if full else "check the disk it is on",
+            f"the index of snapshots in {self.root} can't be used: {error}", hint="check the disk it is on"
         )
+
+    def _is_full(self, code: int) -> bool:
+        """SQLite tells a full disk as an input/output error when it can't even extend its shared-memory file."""
+        if code != sqlite3.SQLITE_IOERR:
+            return code == sqlite3.SQLITE_FULL
+        room = os.statvfs(self.root)
+        return room.f_bavail * room.f_frsize < 128 * 1024
 
     def exists(self, name: str) -> bool:
         """Whether a snapshot is committed under `name`."""
@@ -181,7 +189,7 @@ class Snapshots:
         """Make an active snapshot over a committed one (None: over nothing).
 
         Raises:
-            SnapshotError: the key is taken, the parent is not there, the disk refuses.
+            SnapshotError: the key is taken, the parent is not there or of too many layers, the disk refuses.
         """
         with self._transaction() as db:
             below = self._committed(db, parent) if parent is not None else None
@@ -195,6 +203,11 @@ class Snapshots:
             if below is not None:
                 db.execute("UPDATE snapshot SET used = ? WHERE id = ?", (time.time(), below))
             lower = self._lower(db, parent)
+            if len(lower) > _MOST_LOWER:
+                raise SnapshotError(
+                    f"{len(lower)} layers are more than overlayfs lays over each other",
+                    hint=f"join instructions of the Dockerfile: an image can have {_MOST_LOWER} layers",
+                )
             crash_point("snapshot-inserted")
         crash_point("snapshot-row")
         found = self._snapshot(number or 0, key, parent, lower)

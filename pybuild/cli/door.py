@@ -11,6 +11,7 @@ import click
 
 from pybuild.cli.main import COMMANDS
 from pybuild.engine.roots import default_root
+from pybuild.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,19 @@ of run and exec: the command's own, 125 pybuild failed, 126 not executable, 127 
 @click.pass_context
 def pybuild(ctx: click.Context, root: Path | None, *, debug: bool) -> None:
     """Build, push, pull and run container images, without a daemon."""
-    ctx.obj = Globals(root=(root or default_root()).absolute(), debug=debug)
+    ctx.obj = Globals(root=_checked(root or default_root()), debug=debug)
+
+
+def _checked(root: Path) -> Path:
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"the root {root} is not a directory", hint="choose another --root or PYBUILD_ROOT")
+    return root.absolute()
 
 
 def _use_root(ctx: click.Context, parameter: click.Parameter, root: Path | None) -> None:
     del parameter
     if root is not None:
-        ctx.obj = Globals(root=root.absolute(), debug=ctx.obj.debug)
+        ctx.obj = Globals(root=_checked(root), debug=ctx.obj.debug)
 
 
 # For commands that are often the only word of a service's command line: `--root` may follow them too.

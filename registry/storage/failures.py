@@ -10,6 +10,7 @@ from pathlib import Path
 from registry.errors import DiskFull, StoreError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_MISPLACED = {errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _SQLITE_REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 _SQLITE_BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -32,6 +33,8 @@ def from_os_error(root: Path, error: OSError) -> StoreError:
         return DiskFull(f"no space left for the content store at {root} ({what})", hint=_full_hint(root))
     if error.errno in _REFUSED:
         return StoreError(f"the content store needs to read and write {what}", hint=_refused_hint(root))
+    if error.errno in _MISPLACED:
+        return StoreError(f"there can't be a content store at {root} ({what})", hint="choose another --root")
     return StoreError(f"the content store failed: {what}", hint="see the kernel's log for errors of that disk")
 
 
