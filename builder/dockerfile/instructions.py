@@ -219,4 +219,6 @@ class Dockerfile(Struct, frozen=True):
     escape: str = "\\"
     syntax: str = ""
     checks: str = ""  # value of the check= directive
+    comments: tuple[tuple[str, ...], ...] = ()  # of each instruction: the lines of the comment block directly above
+    empty_continuations: tuple[int, ...] = ()  # last lines of the instructions that have a blank line inside
     warnings: tuple[Advice, ...] = ()

@@ -37,8 +37,8 @@ class LogicalLine:
     starts: tuple[int, ...]
     places: tuple[tuple[int, int], ...]  # (line, column) of each piece
     heredocs: tuple[Heredoc, ...] = ()
-    comments: tuple[str, ...] = ()  # the comment block directly above
-    empty_continuation: int = 0  # number of a blank line inside; 0: none
+    comments: tuple[str, ...] = ()  # the comment block directly above, without parser directives
+    empty_continuation: int = 0  # there is a blank line inside; the instruction's last line, heredocs aside; 0: none
 
     def place(self, offset: int) -> tuple[int, int]:
         """Line and column of the file where the character at `offset` stands."""
@@ -160,10 +160,10 @@ class Splitter:
                 continue
             if text:
                 comment = text[1:].strip()
-                if comment:
-                    comments.append(comment)
-                else:
+                if not comment:
                     comments = []
+                elif self.next >= len(self.directives):
+                    comments.append(comment)
             self.next += 1
 
     def _instruction(self, raw: str, text: str, comments: tuple[str, ...]) -> LogicalLine:
@@ -171,7 +171,7 @@ class Splitter:
         continues = _CONTINUES[self.escape]
         pieces: list[str] = []
         places: list[tuple[int, int]] = []
-        empty = 0
+        empty = False
         place = (first, len(raw) - len(text) + 1)
         while True:
             self.next += 1
@@ -204,20 +204,19 @@ class Splitter:
             tuple(starts),
             tuple(places),
             comments=comments,
-            empty_continuation=empty,
+            empty_continuation=self.next if empty else 0,
         )
 
-    def _continuation(self) -> tuple[str | None, int]:
-        """The next line that is no comment and not blank, and the number of the first blank one; None at the end."""
-        empty = 0
+    def _continuation(self) -> tuple[str | None, bool]:
+        """The next line that is no comment and not blank, and whether a blank one came first; None at the end."""
+        empty = False
         while self.next < len(self.physical):
             text = self.physical[self.next].rstrip("\r")
             stripped = text.lstrip()
             if stripped and not stripped.startswith("#"):
                 return text, empty
             self.next += 1
-            if not stripped and not empty:
-                empty = self.next
+            empty = empty or not stripped
         return None, empty
 
     def with_heredocs(self, line: LogicalLine) -> LogicalLine:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from builder.dockerfile import parse_dockerfile
-from builder.dockerfile.instructions import Advice, Dockerfile, Known
+from builder.dockerfile.instructions import Dockerfile, Known
 
 _MOST = 256  # files kept; then all go
 
@@ -22,7 +22,9 @@ def parse_remembered(content: bytes, file: str, directory: Path) -> Dockerfile:
     place = directory / f"{_key(content, file)}.json"
     with suppress(OSError, msgspec.MsgspecError, RecursionError):
         kept = msgspec.json.decode(place.read_bytes(), type=_Kept)
-        return Dockerfile(kept.instructions, kept.escape, kept.syntax, kept.checks, kept.warnings)
+        return Dockerfile(
+            kept.instructions, kept.escape, kept.syntax, kept.checks, kept.comments, kept.empty_continuations
+        )
     parsed = parse_dockerfile(content, file)
     with suppress(OSError):
         _keep(msgspec.json.encode(parsed), place)
@@ -36,7 +38,8 @@ class _Kept(msgspec.Struct):
     escape: str
     syntax: str
     checks: str
-    warnings: tuple[Advice, ...]
+    comments: tuple[tuple[str, ...], ...]
+    empty_continuations: tuple[int, ...]
 
 
 def _key(content: bytes, file: str) -> str:

@@ -11,7 +11,6 @@ import msgspec.structs
 from lark import Token, Tree, UnexpectedInput, UnexpectedToken
 from lark.exceptions import VisitError
 
-from builder.dockerfile.checks import advice
 from builder.dockerfile.faults import did_you_mean
 from builder.dockerfile.instructions import Arg, Dockerfile, DockerfileError, From, Instruction, Onbuild, Position
 from builder.dockerfile.lines import LogicalLine, Splitter, decode
@@ -76,7 +75,8 @@ def parse_dockerfile(text: str | bytes, file: str = "Dockerfile") -> Dockerfile:
         splitter.escape,
         directives.get("syntax", ""),
         directives.get("check", ""),
-        tuple(advice(read, directives.get("check", ""))),
+        tuple(line.comments for line, _ in read),
+        tuple(line.empty_continuation for line, _ in read if line.empty_continuation),
     )
 
 

@@ -37,8 +37,8 @@ class TestContinuation:
         assert runs("RUN echo # no comment") == ["echo # no comment"]
 
     def test_skips_blank_lines_and_says_so(self) -> None:
-        parsed = parse_dockerfile("FROM base\nRUN echo \\\n\n  x\n")
-        assert [(advice.rule, advice.at.line) for advice in parsed.warnings] == [("NoEmptyContinuation", 2)]
+        parsed = parse_dockerfile("FROM base\nRUN echo \\\n\n  x\nRUN y\n")
+        assert parsed.empty_continuations == (4,)  # the last line of the instruction
 
     def test_ends_at_the_end_of_the_file(self) -> None:
         assert runs("RUN echo x \\\n") == ["echo x"]
@@ -89,3 +89,15 @@ class TestDirectives:
     @pytest.mark.parametrize("first", ["# a comment", "", "# foo=bar", "# syntax=", "#escape"])
     def test_end_at_the_first_line_that_is_none(self, first: str) -> None:
         assert parse_dockerfile(f"{first}\n# escape=`\nFROM base").escape == "\\"
+
+
+class TestComments:
+    def test_the_block_directly_above_belongs_to_an_instruction(self) -> None:
+        parsed = parse_dockerfile("# of nobody\n#\n# one\n\n# two\nFROM base\nRUN x\n")
+        assert parsed.comments == (("one", "two"), ())
+
+    def test_parser_directives_are_no_comments(self) -> None:
+        assert parse_dockerfile("# syntax=x\n# check=skip=all\n# base\nFROM base\n").comments == (("base",),)
+
+    def test_what_looks_like_a_directive_further_down_is_one(self) -> None:
+        assert parse_dockerfile("FROM base\n# check=skip=all\nRUN x\n").comments == ((), ("check=skip=all",))
