@@ -145,6 +145,8 @@ class Containers:
         top = self._unpacked(image)
         volumes = Volumes(self.root)
         with contextlib.ExitStack() as undo:
+            self.records.announce(record.id)
+            undo.callback(self.records.withdraw, record.id)
             mounts = volumes.mount_points(options.mounts, image.config.config.volumes, self.snapshots.view(top))
             undo.callback(volumes.remove_anonymous, mounts)
             undo.callback(self.snapshots.remove, record.snapshot)
@@ -504,6 +506,11 @@ class Containers:
     def recover(self) -> None:
         """Finish what processes that were killed left half done. Cheap when there is nothing."""
         for container_id in self.records.leftovers():
+            from pybuild.engine.volumes import Volumes
+
+            record = self.records.removed(container_id)
+            if record and record.options.auto_remove:
+                Volumes(self.root).remove_anonymous(record.mounts)
             self.snapshots.remove(f"container-{container_id}")
             self.records.erase(container_id)
         for container_id in self.records.ids():

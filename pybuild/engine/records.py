@@ -140,11 +140,18 @@ class Records:
             raise _unknown(text)
         return fitting[0]
 
-    def add(self, record: Record) -> Record:
-        """Keep a new container, under a made-up name if it has none. Raises Conflict when the name is taken."""
+    def announce(self, container_id: str) -> None:
+        """Before anything is made for a new container: should we die, `leftovers` tells of it."""
         self._names.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self.directory / f".new-{record.id}.{os.getpid()}.{start_time(os.getpid())}"
-        draft.mkdir(mode=0o700)
+        self._draft(container_id).mkdir(mode=0o700)
+
+    def withdraw(self, container_id: str) -> None:
+        """What was announced will not come."""
+        shutil.rmtree(self._draft(container_id), ignore_errors=True)
+
+    def add(self, record: Record) -> Record:
+        """Keep an announced container, under a made-up name if it has none. Raises Conflict when the name is taken."""
+        draft = self._draft(record.id)
         with self._lock():
             record = self._named(record)
             with open(draft / "config.json", "wb") as file:
@@ -168,6 +175,14 @@ class Records:
     def erase(self, container_id: str) -> None:
         """The rest of `remove`."""
         shutil.rmtree(self.directory / f".gone-{container_id}", ignore_errors=True)
+
+    def removed(self, container_id: str) -> Record | None:
+        """The record of a container whose removal was begun, if it is still there."""
+        try:
+            content = (self.directory / f".gone-{container_id}" / "config.json").read_bytes()
+            return msgspec.json.decode(content, type=Record)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
 
     def leftovers(self) -> list[str]:
         """Ids of what was half made or half removed by a process that is no more; ready for `erase`."""
@@ -222,6 +237,9 @@ class Records:
         draft = path.with_suffix(".new")
         draft.write_bytes(msgspec.json.encode(network))
         draft.rename(path)
+
+    def _draft(self, container_id: str) -> Path:
+        return self.directory / f".new-{container_id}.{os.getpid()}.{start_time(os.getpid())}"
 
     def _named(self, record: Record) -> Record:
         attempt = 0

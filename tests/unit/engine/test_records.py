@@ -21,25 +21,30 @@ def record(name: str = "") -> Record:
     )  # fmt: skip
 
 
+def added(records: Records, new: Record) -> Record:
+    records.announce(new.id)
+    return records.add(new)
+
+
 @pytest.fixture
 def records(tmp_path: Path) -> Records:
     return Records(tmp_path)
 
 
 def test_what_is_kept_comes_back(records: Records) -> None:
-    kept = records.add(record("web"))
+    kept = added(records, record("web"))
     assert records.load(kept.id) == kept
     assert records.ids() == [kept.id]
 
 
 def test_a_name_is_made_up_when_none_is_given(records: Records) -> None:
-    name = records.add(record()).name
+    name = added(records, record()).name
     assert check_name(name) == name
     assert "_" in name
 
 
 def test_found_by_name_id_and_beginning_of_an_id(records: Records) -> None:
-    kept = records.add(record("web"))
+    kept = added(records, record("web"))
     assert {records.find(text) for text in ("web", "/web", kept.id, kept.id[:7])} == {kept.id}
     for text in ("we", "nobody", ""):
         with pytest.raises(NotFound):
@@ -48,16 +53,22 @@ def test_found_by_name_id_and_beginning_of_an_id(records: Records) -> None:
 
 def test_a_beginning_that_fits_several_is_refused(records: Records) -> None:
     for number in range(2):
-        records.add(replace(record(), id="ab" * 31 + f"{number:02}"))
+        added(records, replace(record(), id="ab" * 31 + f"{number:02}"))
     with pytest.raises(NotFound, match="several"):
         records.find("abab")
 
 
 def test_a_taken_name_is_refused_and_leaves_nothing(records: Records) -> None:
-    first = records.add(record("web"))
+    first = added(records, record("web"))
     with pytest.raises(Conflict, match=first.id):
-        records.add(record("web"))
+        added(records, record("web"))
     assert records.ids() == [first.id]
+
+
+def test_what_was_announced_can_be_withdrawn(records: Records) -> None:
+    records.announce("a" * 64)
+    records.withdraw("a" * 64)
+    assert sorted(os.listdir(records.directory)) == ["names"]
 
 
 def test_one_of_many_gets_a_name(records: Records) -> None:
@@ -65,7 +76,7 @@ def test_one_of_many_gets_a_name(records: Records) -> None:
 
     def attempt() -> None:
         try:
-            outcomes.append(records.add(record("web")).name)
+            outcomes.append(added(records, record("web")).name)
         except Conflict:
             outcomes.append("")
 
@@ -78,23 +89,23 @@ def test_one_of_many_gets_a_name(records: Records) -> None:
 
 
 def test_the_name_of_a_maker_that_died_is_free(records: Records) -> None:
-    records.add(record("other"))
+    added(records, record("other"))
     (records.directory / "names" / "web").symlink_to("f" * 64)
-    assert records.add(record("web")).name == "web"
+    assert added(records, record("web")).name == "web"
 
 
 def test_removal_frees_the_name_at_once_and_can_be_repeated(records: Records) -> None:
-    kept = records.add(record("web"))
+    kept = added(records, record("web"))
     for _ in range(2):
         records.remove(kept.id, "web")
-    assert records.add(record("web")).name == "web"
+    assert added(records, record("web")).name == "web"
     assert records.leftovers() == [kept.id]
     records.erase(kept.id)
     assert records.leftovers() == []
 
 
 def test_only_one_at_a_time_and_none_when_it_is_gone(records: Records) -> None:
-    kept = records.add(record("web"))
+    kept = added(records, record("web"))
     with records.locked(kept.id) as ours, records.locked(kept.id, wait=False) as others:
         assert (ours, others) == (True, False)
     records.remove(kept.id, "web")
@@ -103,7 +114,7 @@ def test_only_one_at_a_time_and_none_when_it_is_gone(records: Records) -> None:
 
 
 def test_the_network_is_known_while_it_is_attached(records: Records) -> None:
-    kept = records.add(record("web"))
+    kept = added(records, record("web"))
     network = NetworkRecord("bridge", "172.17.0.2", 16, "172.17.0.1", "02:42", (PublishedPort(80, "tcp", "", 8080),))
     records.set_network(kept.id, network)
     assert records.network(kept.id) == network
