@@ -23,8 +23,8 @@ class CacheIndex:
         found = self._database.row("SELECT record FROM cache_entry WHERE key = ?", (str(key),))
         return None if found is None else bytes(found[0])
 
-    def put(self, key: Digest, record: bytes, holds: Sequence[Digest], kind: str) -> None:
-        with self._database.write() as transaction:
+    def put(self, key: Digest, record: bytes, holds: Sequence[Digest], kind: str, *, durable: bool) -> None:
+        with self._database.write(durable=durable) as transaction:
             for digest in holds:
                 if not is_live(transaction, digest):
                     raise BlobUnknown(f"no blob {digest} for a cache record", hint="build again")

@@ -218,9 +218,19 @@ class ContentStore:
     def cache_get(self, key: Digest) -> bytes | None:
         return self._cache.get(key)
 
-    def cache_put(self, key: Digest, record: bytes, holds: Sequence[Digest] = (), *, kind: str = "step") -> None:
-        """Keep a record, and from collection the blobs it speaks of. Raises BlobUnknown."""
-        self._cache.put(key, record, holds, kind)
+    def cache_put(
+        self, key: Digest, record: bytes, holds: Sequence[Digest] = (), *, kind: str = "step", durable: bool = True
+    ) -> None:
+        """Keep a record. Raises BlobUnknown.
+
+        Args:
+            key: under which it is found again; a record that is there is replaced.
+            record: opaque.
+            holds: blobs that it speaks of; they are kept from collection.
+            kind: what it is about, for those who list or prune.
+            durable: wait for the disk; False for what costs nobody anything if a power cut loses it.
+        """
+        self._cache.put(key, record, holds, kind, durable=durable)
 
     def cache_touch(self, keys: Sequence[Digest]) -> None:
         """Note that these records were of use; costs a write only for those not noted for some minutes."""
