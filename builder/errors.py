@@ -1,6 +1,10 @@
 """What can go wrong between a Dockerfile and an image."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
+
+from registry.errors import ArchiveError
 
 
 class BuilderError(Exception):
@@ -15,6 +19,15 @@ class BuilderError(Exception):
 
 class LayerError(BuilderError):
     """A layer archive is broken or hostile: a name that leads out, a bomb, a lie about its size."""
+
+
+@contextmanager
+def layer_errors() -> Iterator[None]:
+    """What is wrong with an archive is wrong with a layer, or what becomes one."""
+    try:
+        yield
+    except ArchiveError as error:
+        raise LayerError(str(error), hint=error.hint) from error
 
 
 class SnapshotError(BuilderError):

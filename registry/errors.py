@@ -90,6 +90,10 @@ class TagConflict(RegistryError):
     code, status = "DENIED", 412
 
 
+class ArchiveError(RegistryError):
+    """A file is no archive of what it should hold, is damaged, or tries something."""
+
+
 class StoreError(RegistryError):
     """The content store can't be used as it is: another version, no space, no permission."""
 

@@ -13,16 +13,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO, Self
 
-from builder.errors import LayerError
+from builder.errors import LayerError, layer_errors
 from builder.layers import nodes
 from builder.layers.ahead import Ahead
-from builder.layers.compression import Limits, unpacked
 from builder.layers.content import FileContent
 from builder.layers.diff import OPAQUE, WHITEOUT, is_portable
-from builder.layers.reader import TarReader
-from builder.layers.tarformat import Entry, Kind
 from builder.snapshots import Snapshot
 from builder.snapshots.trees import remove_tree_at
+from registry.archive.reader import TarReader
+from registry.archive.tarformat import Entry, Kind
+from registry.archive.unpacking import Limits, unpacked
 from registry.model.digest import Digest
 from runner.kernel.calls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
@@ -36,6 +36,7 @@ _SAFE_LENGTH = 4000  # below PATH_MAX
 _OPAQUE_XATTR = "trusted.overlay.opaque"
 
 
+@layer_errors()
 def apply_layer(
     stream: BinaryIO, into: Snapshot, *, expected: Digest | None = None, limits: Limits | None = None
 ) -> Digest:

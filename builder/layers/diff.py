@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from builder.errors import LayerError, SnapshotError
 from builder.layers.compression import Compression, Packer
-from builder.layers.tarformat import END, Entry, Kind, encode, padding
 from builder.snapshots import Snapshot
+from registry.archive.tarformat import END, Entry, Kind, encode, padding
 from registry.model.digest import Digest
 from registry.model.manifest import Descriptor
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from builder.errors import LayerError
 from builder.layers.diff import is_portable
-from builder.layers.tarformat import Entry, Kind
+from registry.archive.tarformat import Entry, Kind
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEVICES = {Kind.CHARACTER: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}

@@ -22,18 +22,18 @@ from io import FileIO
 from typing import Self
 
 from builder.dockerfile.ignore import IgnoreRules
-from builder.errors import BuilderError, LayerError
+from builder.errors import BuilderError, LayerError, layer_errors
 from builder.layers import nodes
 from builder.layers.ahead import Ahead
 from builder.layers.apply import inside
-from builder.layers.compression import Limits, unpacked
 from builder.layers.content import copy_content
 from builder.layers.diff import is_portable
-from builder.layers.reader import TarReader, starts_archive
-from builder.layers.tarformat import Entry, Kind
 from builder.ops.modes import Change, find_owner, parse_chmod
 from builder.ops.sources import Found, Item, Source, find, resolve, walk
 from builder.snapshots.trees import remove_tree_at
+from registry.archive.reader import TarReader, starts_archive
+from registry.archive.tarformat import Entry, Kind
+from registry.archive.unpacking import Limits, unpacked
 from runner.kernel.calls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from runner.kernel.paths import open_in_root
 
@@ -419,6 +419,7 @@ class _Copy:
 
     # archives of ADD
 
+    @layer_errors()
     def _archive(self, given: int) -> None:
         """Unpack an archive into the destination directory. Takes the descriptor."""
         self._is_directory = True

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from builder.errors import ContextError, LayerError
+from registry.errors import ArchiveError
 from runner.kernel.paths import mkdir_in_root, open_in_root, open_root, read_file_in_root
 
 if TYPE_CHECKING:
-    from builder.layers.reader import TarReader
-    from builder.layers.tarformat import Entry
+    from registry.archive.reader import TarReader
+    from registry.archive.tarformat import Entry
 
 MAX_TEXT = 16 << 20  # of a Dockerfile or an ignore file
 _NAMES = ("Dockerfile", "dockerfile", "Containerfile")
@@ -35,14 +36,10 @@ class Text(NamedTuple):
 
 def is_archive(start: bytes) -> bool:
     """Whether data that begins so is a tar, or packed: no Dockerfile begins like that."""
-    from builder.layers.compression import sniff
-    from builder.layers.tarformat import decode
+    from registry.archive.reader import is_header
+    from registry.archive.unpacking import sniff
 
-    if sniff(start) != "uncompressed":
-        return True
-    with suppress(LayerError):
-        return len(start) == _PEEK and any(start) and bool(decode(start))
-    return False
+    return sniff(start) != "uncompressed" or is_header(start)
 
 
 def peek(stream: BinaryIO) -> tuple[bytes, BinaryIO]:
@@ -82,7 +79,7 @@ def unpack(stream: BinaryIO, above: Path | None, title: str) -> Path:
     where = Path(tempfile.mkdtemp(prefix="pybuild-context-", dir=above))
     try:
         _unpack_into(stream, where)
-    except LayerError as error:
+    except (LayerError, ArchiveError) as error:
         remove(where)
         raise ContextError(f"the build context ({title}) can't be unpacked: {error}", hint=error.hint) from error
     except OSError as error:
@@ -107,9 +104,9 @@ def remove(where: Path) -> None:
 
 def _unpack_into(stream: BinaryIO, where: Path) -> None:
     from builder.layers.apply import inside
-    from builder.layers.compression import Limits, unpacked
-    from builder.layers.reader import TarReader
-    from builder.layers.tarformat import Kind
+    from registry.archive.reader import TarReader
+    from registry.archive.tarformat import Kind
+    from registry.archive.unpacking import Limits, unpacked
 
     limits = Limits()
     reader = TarReader(unpacked(stream, limits), limits)
@@ -132,7 +129,7 @@ def _unpack_into(stream: BinaryIO, where: Path) -> None:
 
 def _place(root: int, name: str, entry: "Entry", reader: "TarReader") -> None:
     """Anything but a directory."""
-    from builder.layers.tarformat import Kind
+    from registry.archive.tarformat import Kind
 
     if not name:
         raise LayerError("the archive's root is not a directory")

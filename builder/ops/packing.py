@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.errors import LayerError
+from builder.errors import LayerError, layer_errors
 from builder.solver.results import MadeLayer
 from registry.model import Descriptor, Digest
 from registry.storage import ContentStore, Lease
@@ -37,8 +37,10 @@ def packed(layer: MadeLayer, compression: str, store: ContentStore, lease: Lease
     return replace(layer, descriptor=known.descriptor)
 
 
+@layer_errors()
 def _repacked(layer: MadeLayer, packing: "Compression", store: ContentStore, lease: Lease) -> Descriptor:
-    from builder.layers.compression import Limits, Packer, unpacked
+    from builder.layers.compression import Packer
+    from registry.archive.unpacking import Limits, unpacked
 
     with (
         store.open_blob(layer.descriptor.digest) as before,

@@ -11,7 +11,7 @@ Importing this is cheap: the rest comes along when it is used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from registry.layouts.errors import ArchiveError
+from registry.errors import ArchiveError
 
 if TYPE_CHECKING:
     from registry.layouts.load import load_archive

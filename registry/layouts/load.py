@@ -10,26 +10,20 @@ from typing import BinaryIO
 
 import msgspec
 
+from registry.archive.unpacking import sniff
 from registry.client.progress import Progress, Silent
-from registry.errors import DigestInvalid, SizeInvalid
+from registry.errors import ArchiveError, DigestInvalid, SizeInvalid
 from registry.layouts import UNNAMED
-from registry.layouts.decompress import compression_of
-from registry.layouts.errors import Absent, ArchiveError
-from registry.layouts.sources import FolderSource, Source, TarSource
+from registry.layouts.sources import Absent, FolderSource, Source, TarSource
 from registry.layouts.write import NAME_ANNOTATION, TAG_ANNOTATION
 from registry.model import Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Reference, parse_manifest
 from registry.model.manifest import MAX_MANIFEST, check_content
-from registry.model.media_types import is_distributable
+from registry.model.media_types import LAYER_TYPES, is_distributable
 from registry.storage import ContentStore
 
 _MAX_MANIFESTS = 1000
 _MAX_DEPTH = 4
 _LEASE = 24 * 3600  # seconds
-_LAYER_TYPES = {
-    None: MediaType.OCI_LAYER,
-    "gzip": MediaType.OCI_LAYER_GZIP,
-    "zstd": MediaType.OCI_LAYER_ZSTD,
-}
 
 
 @dataclass
@@ -211,9 +205,9 @@ def _docker_image(source: Source, entry: _EntryJson) -> Iterator[_Loaded]:
 
 def _docker_layer(source: Source, name: str, diff_id: Digest) -> Descriptor:
     digest, size = source.keep(name, "sha256")
-    compression = compression_of(source.head(name))
-    if compression not in _LAYER_TYPES:
+    compression = sniff(source.head(name))
+    if compression not in LAYER_TYPES:
         raise ArchiveError(f"layer {name[:100]} is compressed with {compression}", hint="use gzip, zstd or none")
-    if compression is None and digest != diff_id:
+    if compression == "uncompressed" and digest != diff_id:
         raise DigestInvalid(f"layer {name[:100]} is {digest}, its config says {diff_id}", hint="the archive is damaged")
-    return Descriptor(_LAYER_TYPES[compression], digest, size)
+    return Descriptor(LAYER_TYPES[compression], digest, size)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from registry.archive.reader import TarReader
+from registry.archive.tarformat import Entry, Kind
+from registry.archive.unpacking import Limits, unpacked
 from registry.client.progress import Progress
-from registry.errors import DigestInvalid, SizeInvalid
-from registry.layouts.decompress import Readable, decompressed
-from registry.layouts.errors import Absent, ArchiveError
-from registry.layouts.tarstream import DIRECTORY, FILE, HARD_LINK, SYMBOLIC_LINK, Member, TarStream
+from registry.errors import ArchiveError, DigestInvalid, SizeInvalid
 from registry.model import Digest
 from registry.storage import ContentStore, Ingest, Lease
 
@@ -28,7 +28,12 @@ _MEMBER = 300  # bytes that remembering one costs beside its name
 _MAX_LINKS = 10  # in a row
 _PIECE = 1024 * 1024
 _HEAD = 8  # bytes that tell a compression
-_TRAILER = 1024 * 1024  # bytes that may follow the end of an archive: padding
+Pieces = Iterator[bytes] | Iterator[memoryview]
+_LIMITS = Limits(size=1 << 40, ratio=200, free=1 << 30, entries=200_000)
+
+
+class Absent(ArchiveError):
+    """The archive lacks a file that it names."""
 
 
 class Source(Protocol):
@@ -62,11 +67,9 @@ class TarSource:
         self._links: dict[str, str] = {}
         self._budget = _BUDGET
         self._names_budget = _NAMES_BUDGET
-        plain = decompressed(stream)
-        archive = TarStream(plain)
-        for member in archive:
-            self._take(member, archive)
-        _drain(plain)
+        archive = TarReader(unpacked(stream, _LIMITS), _LIMITS)
+        for entry in archive.entries():
+            self._take(entry, archive)
 
     def read(self, name: str, limit: int) -> bytes:
         file = self._file(name)
@@ -98,23 +101,23 @@ class TarSource:
             raise Absent(f"the archive has no {name[:200]}", hint="it is incomplete; make or fetch it again")
         return self._files[at]
 
-    def _take(self, member: Member, archive: TarStream) -> None:
-        name = _inside(member.name)
-        self._names_budget -= len(name) + len(member.link) + _MEMBER
+    def _take(self, entry: Entry, archive: TarReader) -> None:
+        name, link = _inside(os.fsdecode(entry.name)), os.fsdecode(entry.link)
+        self._names_budget -= len(name) + len(link) + _MEMBER
         if self._names_budget < 0:
             raise ArchiveError("the archive has too many members", hint="this is no archive of images")
-        if member.kind == FILE:
+        if entry.kind is Kind.FILE:
             if name in self._files:
                 raise ArchiveError(f"the archive has two files {name[:200]}", hint="this archive was made to do harm")
-            self._files[name] = self._taken(name, member.size, archive.pieces())
-        elif member.kind == SYMBOLIC_LINK:
-            self._links[name] = _inside(posixpath.join(posixpath.dirname(name), member.link))
-        elif member.kind == HARD_LINK:
-            self._links[name] = _inside(member.link)
-        elif member.kind != DIRECTORY:
+            self._files[name] = self._taken(name, entry.size, archive.pieces())
+        elif entry.kind is Kind.SYMLINK:
+            self._links[name] = _inside(posixpath.join(posixpath.dirname(name), link))
+        elif entry.kind is Kind.HARDLINK:
+            self._links[name] = _inside(link)
+        elif entry.kind is not Kind.DIRECTORY:
             raise ArchiveError(f"{name[:200]} in the archive is no file", hint="this is no archive of images")
 
-    def _taken(self, name: str, size: int, pieces: Iterator[bytes]) -> _File:
+    def _taken(self, name: str, size: int, pieces: Pieces) -> _File:
         if size <= min(_SMALL, self._budget):
             content = b"".join(pieces)
             self._budget -= size
@@ -123,7 +126,7 @@ class TarSource:
         if named is not None and self._store.has(named) and self._store.size(named) == size:
             self._lease.hold(named)
             self._progress.update(named.short, "Already exists")
-            head = next(pieces)[:_HEAD]
+            head = bytes(next(pieces)[:_HEAD])
             return _File(size, head, None, named)  # the rest is skipped: those bytes are here, and were verified
         with self._store.ingest(named.algorithm if named else "sha256", self._lease) as blob:
             head = _copied(pieces, blob, size, named.short if named else posixpath.basename(name)[:12], self._progress)
@@ -176,11 +179,11 @@ class FolderSource:
             yield stream, found.st_size
 
 
-def _copied(pieces: Iterator[bytes], blob: Ingest, size: int, what: str, progress: Progress) -> bytes:
+def _copied(pieces: Pieces, blob: Ingest, size: int, what: str, progress: Progress) -> bytes:
     """Write a file to the store; its first bytes."""
     head = b""
     for piece in pieces:
-        head = head or piece[:_HEAD]
+        head = head or bytes(piece[:_HEAD])
         blob.write(piece)
         progress.update(what, "Loading layer", blob.size, size)
         if blob.size > size:
@@ -207,10 +210,3 @@ def _blob_digest(name: str) -> Digest | None:
             except DigestInvalid:
                 return None
     return None
-
-
-def _drain(stream: Readable) -> None:
-    """Read the padding, so that who writes into the other end of a pipe is not killed for it."""
-    left = _TRAILER
-    while left > 0 and (piece := stream.read(_PIECE)):
-        left -= len(piece)

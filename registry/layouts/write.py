@@ -4,15 +4,15 @@ import contextlib
 import io
 import json
 import os
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from registry.archive.tarformat import END, Entry, Kind, encode, padding
+from registry.archive.unpacking import Limits, sniff, unpacked
 from registry.errors import BlobUnknown, DigestInvalid, ManifestUnknown
-from registry.layouts.decompress import compression_of, decompressed
 from registry.model import Descriptor, Digest, Index, Reference, parse_manifest
 from registry.model.digest import new_hasher
 from registry.model.media_types import is_distributable
@@ -37,15 +37,13 @@ class _TarSink:
         self._stream = stream
 
     def add(self, name: str, size: int, pieces: Pieces) -> None:
-        member = tarfile.TarInfo(name)
-        member.size, member.mode = size, 0o444
-        self._stream.write(member.tobuf(tarfile.GNU_FORMAT))
+        self._stream.write(encode(Entry(name.encode(), Kind.FILE, 0o444, size=size)))
         for piece in pieces():
             self._stream.write(piece)
-        self._stream.write(bytes(-size % tarfile.BLOCKSIZE))
+        self._stream.write(padding(size))
 
     def finish(self) -> None:
-        self._stream.write(bytes(2 * tarfile.BLOCKSIZE))
+        self._stream.write(END)
 
 
 class _FolderSink:
@@ -219,14 +217,12 @@ def _add_layers(store: ContentStore, image: StoredImage, sink: Sink, written: se
 def _layer(store: ContentStore, layer: Descriptor, diff_id: Digest) -> tuple[int, Pieces]:
     """A layer as any docker can read it, and its size."""
     with store.open_blob(layer.digest) as blob:
-        if compression_of(blob.read(8)) != "zstd":
+        if sniff(blob.read(8)) != "zstd":
             return store.size(layer.digest), _blob(store, layer.digest)
 
     def plain() -> Iterator[bytes]:
         with store.open_blob(layer.digest) as blob:
-            stream = decompressed(blob)
-            while piece := stream.read(_PIECE):
-                yield piece
+            yield from unpacked(blob, Limits())
 
     # A tar header tells the size first, so unpack twice: cheap with zstd, and no copy on disk.
     hasher, size = new_hasher(diff_id.algorithm), 0

@@ -20,6 +20,11 @@ class MediaType(StrEnum):
     DOCKER_FOREIGN_LAYER = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
 
+LAYER_TYPES = {
+    "uncompressed": MediaType.OCI_LAYER,
+    "gzip": MediaType.OCI_LAYER_GZIP,
+    "zstd": MediaType.OCI_LAYER_ZSTD,
+}  # by how they are packed
 MANIFEST_TYPES = frozenset({MediaType.OCI_MANIFEST, MediaType.DOCKER_MANIFEST})
 IMAGE_CONFIGS = frozenset({MediaType.OCI_CONFIG, MediaType.DOCKER_CONFIG})
 INDEX_TYPES = frozenset({MediaType.OCI_INDEX, MediaType.DOCKER_LIST})

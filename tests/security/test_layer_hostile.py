@@ -191,7 +191,7 @@ class TestBombs:
         start = packer.compress(info.tobuf(tarfile.PAX_FORMAT)) + packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
         with pytest.raises(LayerError, match="more than 1100 times its size") as caught:
             apply_layer(io.BytesIO(start + bomb[-100_000:]), active)
-        assert caught.value.hint == "it looks like a decompression bomb"
+        assert (caught.value.hint or "").startswith("it looks like a decompression bomb")
         assert time.monotonic() - began < 5
         assert Path(active.upper, "zeros").stat().st_blocks == 0  # nothing of it was ever written
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from builder.build import Builder, BuildRequest, BuildResult
-from builder.layers.compression import Limits, unpacked
 from builder.progress import Event, StepDone, StepLog, StepStarted
+from registry.archive.unpacking import Limits, unpacked
 from registry.model import Digest, ImageConfig, Manifest, Reference, parse_manifest
 from registry.storage import ContentStore
 

@@ -9,14 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from registry.archive.reader import TarReader
+from registry.archive.unpacking import Limits
 from registry.errors import DigestInvalid, ManifestInvalid, RegistryError, SizeInvalid
 from registry.layouts import ArchiveError, load_archive, write_docker_archive, write_oci_layout
-from registry.layouts import decompress as decompress_module
 from registry.layouts import sources as sources_module
-from registry.layouts.tarstream import TarStream
 from registry.model import Digest, ImageConfig, Manifest, MediaType, Platform, Reference, RootFs
 from registry.storage import ContentStore
 from tests.unit.layouts.conftest import layer_tar
@@ -241,22 +239,11 @@ class TestDamagedTar:
         assert "too many" in str(refused(ArchiveError, docker_archive(None, *(named(f"{n}" * 50) for n in range(400)))))
 
     def test_a_bomb(self, refused: Callable[..., RegistryError], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(decompress_module, "_FREE_OUTPUT", 4 * 1024 * 1024)
+        monkeypatch.setattr(sources_module, "_LIMITS", Limits(ratio=200, free=4 << 20))
         member = tarfile.TarInfo("layer.tar")
         member.size = 64 * 1024 * 1024
         bomb = gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(member.size))
         assert "times its size" in str(refused(ArchiveError, bomb))
-
-    @settings(max_examples=150, deadline=None)
-    @given(st.binary(max_size=1500), st.integers(0, 3000))
-    def test_noise_is_read_or_refused_never_a_crash(self, noise: bytes, at: int) -> None:
-        archive = docker_archive(None, named("a" * 150, b"long name"))
-        spoiled = archive[:at] + noise + archive[at + len(noise) :]
-        try:
-            for member in TarStream(io.BytesIO(spoiled)):
-                assert member.size >= 0
-        except ArchiveError:
-            pass
 
 
 def test_what_we_write_is_what_tarfile_reads(store: ContentStore, new_image: Callable[..., Manifest]) -> None:
@@ -265,7 +252,8 @@ def test_what_we_write_is_what_tarfile_reads(store: ContentStore, new_image: Cal
     write_docker_archive(store, [(APP, store.manifest("app", "1").digest)], out)
     with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
         names = archive.getnames()
-    assert [member.name for member in TarStream(io.BytesIO(out.getvalue()))] == names
+    ours = TarReader(iter([out.getvalue()]), Limits()).entries()
+    assert [os.fsdecode(entry.name) for entry in ours] == names
 
 
 def test_media_types_of_layers_are_told_by_their_bytes(store: ContentStore) -> None:

@@ -5,12 +5,13 @@ A hostile archive costs no more memory than one chunk and one long name.
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
-from builder.errors import LayerError
-from builder.layers import tarformat
-from builder.layers.compression import Limits, unpacked
-from builder.layers.tarformat import BLOCK, Entry, Kind
+from registry.archive import AGAIN, HARM, tarformat
+from registry.archive.tarformat import BLOCK, Entry, Kind
+from registry.archive.unpacking import CHUNK, Limits, unpacked
+from registry.errors import ArchiveError
 
 _LONGEST_NAME = 4096  # PATH_MAX
 _LONGEST_EXTENSION = 1 << 20  # a PAX header, capabilities and extended attributes included
@@ -18,9 +19,8 @@ _HIGHEST_ID = (1 << 32) - 2  # -1 is no user but "leave it" for chown(2)
 _HIGHEST_DEVICE = (1 << 20) - 1
 _BIGGEST = (1 << 63) - 1
 _LATEST = (1 << 40) * 1_000_000_000
-_PAGE = 4096  # so many zeros in a row, or more, are not written but skipped …
-_HOLE = 256 * 1024  # … and so many are looked at together
-_ZEROS = bytes(_HOLE)
+_PAGE = 4096  # so many zeros in a row, or more, are not written but skipped
+_ZEROS = bytes(CHUNK)
 
 
 def starts_archive(stream: BinaryIO) -> bool:
@@ -31,12 +31,16 @@ def starts_archive(stream: BinaryIO) -> bool:
             start += chunk
             if len(start) >= BLOCK:
                 break
-        if len(start) < BLOCK or not any(start[:BLOCK]):
-            return False
-        tarformat.decode(start[:BLOCK])
-    except LayerError:
+    except ArchiveError:
         return False
-    return True
+    return is_header(start[:BLOCK])
+
+
+def is_header(block: bytes) -> bool:
+    """Whether a tar archive may begin so."""
+    with suppress(ArchiveError):
+        return len(block) == BLOCK and any(block) and bool(tarformat.decode(block))
+    return False
 
 
 class TarReader:
@@ -51,23 +55,21 @@ class TarReader:
         self._padding = 0
 
     def entries(self) -> Iterator[Entry]:
-        """Raises LayerError when the archive is damaged, ends too early or breaks a limit."""
+        """Raises ArchiveError when the archive is damaged, ends too early or breaks a limit."""
         if not self._refill():
-            raise LayerError("the archive is empty; even one without entries has an end mark")
+            raise ArchiveError("the archive is empty; even one without entries has an end mark", hint=AGAIN)
         for _ in range(self._limits.entries):
             entry = self._next()
             if entry is None:
                 self._drain()
                 return
             yield entry
-        raise LayerError(f"the archive has more than {self._limits.entries} entries")
+        raise ArchiveError(f"the archive has more than {self._limits.entries} entries", hint=HARM)
 
     def write_to(self, file: int) -> None:
         """Write the current entry's content at the start of an empty file, long rows of zeros as holes."""
         size, done = self._left, 0
-        while self._left:
-            piece = self._piece(min(self._left, _HOLE))
-            self._left -= len(piece)
+        for piece in self.pieces():
             done += len(piece)
             if len(piece) >= _PAGE and piece[0] == 0 and bytes(piece) == _ZEROS[: len(piece)]:
                 os.lseek(file, done, os.SEEK_SET)
@@ -76,6 +78,13 @@ class TarReader:
                 piece = piece[os.write(file, piece) :]
         if size >= _PAGE:
             os.ftruncate(file, size)
+
+    def pieces(self) -> Iterator[memoryview]:
+        """The current entry's content, or what is left of it."""
+        while self._left:
+            piece = self._piece(self._left)
+            self._left -= len(piece)
+            yield piece
 
     def _next(self) -> Entry | None:
         self._skip(self._left + self._padding)
@@ -86,7 +95,7 @@ class TarReader:
             block = self._block()
             if block is None or not any(block):
                 if own or name is not None or link is not None:
-                    raise LayerError("the archive ends after an extended header")
+                    raise ArchiveError("the archive ends after an extended header", hint=AGAIN)
                 return None
             header = tarformat.decode(block)
             entry = header.entry
@@ -108,14 +117,14 @@ class TarReader:
         tarformat.amend(entry, records)
         shown = entry.name[:200].decode(errors="replace")
         if not tarformat.is_known(flag):
-            raise LayerError(
+            raise ArchiveError(
                 f"{shown!r} is of tar type {chr(flag)!r}, which is not supported",
-                hint="make the archive without --sparse, as ustar or PAX" if flag == ord("S") else None,
+                hint="make the archive without --sparse, as ustar or PAX",
             )
         if len(entry.name) > _LONGEST_NAME or len(entry.link) >= _LONGEST_NAME:
-            raise LayerError(f"a name in the archive is longer than {_LONGEST_NAME} bytes: {shown[:60]}…")
+            raise ArchiveError(f"a name in the archive is longer than {_LONGEST_NAME} bytes: {shown[:60]}…", hint=HARM)
         if b"\0" in entry.name or b"\0" in entry.link:
-            raise LayerError(f"a name in the archive has a zero byte: {shown!r}")
+            raise ArchiveError(f"a name in the archive has a zero byte: {shown!r}", hint=HARM)
         for what, value, most in (
             ("size", entry.size, _BIGGEST),
             ("owner", entry.uid, _HIGHEST_ID),
@@ -124,17 +133,19 @@ class TarReader:
             ("time", abs(entry.mtime_ns), _LATEST),
         ):
             if not 0 <= value <= most:
-                raise LayerError(f"{shown!r} has a {what} that no file can have: {value}")
+                raise ArchiveError(f"{shown!r} has a {what} that no file can have: {value}", hint=HARM)
         if entry.kind is not Kind.FILE:
             entry.size = 0  # no content follows, whatever the header says (Go's archive/tar reads it so, too)
         if entry.size > self._limits.size:
-            raise LayerError(f"{shown!r} claims {entry.size} bytes; an archive may unpack to {self._limits.size}")
+            raise ArchiveError(
+                f"{shown!r} claims {entry.size} bytes; an archive may unpack to {self._limits.size}", hint=HARM
+            )
         self._left, self._padding = entry.size, -entry.size % BLOCK
         return entry
 
     def _extension(self, size: int) -> bytes:
         if not 0 <= size <= _LONGEST_EXTENSION:
-            raise LayerError(f"an extended header claims {size} bytes")
+            raise ArchiveError(f"an extended header claims {size} bytes", hint=HARM)
         body = bytearray()
         while len(body) < size:
             body += self._piece(size - len(body))
@@ -157,7 +168,7 @@ class TarReader:
     def _piece(self, most: int) -> memoryview:
         """Up to `most` bytes, at least one."""
         if self._position == len(self._chunk) and not self._refill():
-            raise LayerError("the archive ends too early", hint="it was cut off; get it again")
+            raise ArchiveError("the archive ends too early", hint="it was cut off; make or fetch it again")
         piece = self._chunk[self._position : self._position + most]
         self._position += len(piece)
         return piece

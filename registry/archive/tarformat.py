@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 
-from builder.errors import LayerError
+from registry.archive import AGAIN
+from registry.errors import ArchiveError
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -147,10 +148,13 @@ class Header:
 
 
 def decode(block: bytes) -> Header:
-    """Read a header block that is not all zeros. Raises LayerError."""
-    given = number(block[148:156])
-    if given != sum(block) - sum(block[148:156]) + 8 * 32:
-        raise LayerError("not a tar archive, or a damaged one: a header's checksum is wrong")
+    """Read a header block that is not all zeros. Raises ArchiveError."""
+    told = block[148:156].strip(b" \0").lstrip(b"0")
+    if told != b"%o" % (sum(block) - sum(block[148:156]) + 8 * 32):
+        raise ArchiveError(
+            "this is no tar archive, or it is damaged",
+            hint="it must be a tar archive, plain or packed by gzip, zstd, bzip2 or xz",
+        )
     flag = block[156]
     name = _text(block[0:100])
     if block[257:263] == b"ustar\0" and block[345]:  # GNU's own headers have "ustar  " and other things there
@@ -183,7 +187,7 @@ def _text(raw: bytes) -> bytes:
 
 
 def number(raw: bytes) -> int:
-    """An octal number, or GNU's base-256 (first bit set, two's complement). Raises LayerError."""
+    """An octal number, or GNU's base-256 (first bit set, two's complement). Raises ArchiveError."""
     if raw[0] & 0x80:
         value = int.from_bytes(raw, "big") & ((1 << (8 * len(raw) - 1)) - 1)
         return value - (1 << (8 * len(raw) - 1)) if raw[0] & 0x40 else value
@@ -195,30 +199,30 @@ def number(raw: bytes) -> int:
             return int(digits, 8)
         except ValueError:
             pass
-    raise LayerError(f"a tar header has {raw!r} for a number")
+    raise ArchiveError(f"a tar header has {raw!r} for a number", hint=AGAIN)
 
 
 def records(body: bytes) -> dict[bytes, bytes]:
-    """The records of a PAX header. Raises LayerError."""
+    """The records of a PAX header. Raises ArchiveError."""
     found: dict[bytes, bytes] = {}
     position = 0
     while position < len(body):
         space = body.find(b" ", position, position + 20)
         digits = body[position:space] if space > 0 else b""
         if not digits.isdigit():
-            raise LayerError("a PAX header is damaged: no length where one must be")
+            raise ArchiveError("a PAX header is damaged: no length where one must be", hint=AGAIN)
         end = position + int(digits)
         record = body[space + 1 : end]
         key, equals, value = record[:-1].partition(b"=")
         if not space < end <= len(body) or not record.endswith(b"\n") or not equals:
-            raise LayerError("a PAX header is damaged: a record does not have the length that it claims")
+            raise ArchiveError("a PAX header is damaged: a record lacks the length that it claims", hint=AGAIN)
         found[key] = value
         position = end
     return found
 
 
 def amend(entry: Entry, found: dict[bytes, bytes]) -> None:
-    """Let PAX records overrule the header. Raises LayerError for those that we can't follow."""
+    """Let PAX records overrule the header. Raises ArchiveError for those that we can't follow."""
     for key, value in found.items():
         if key == b"path":
             entry.name = value
@@ -235,18 +239,18 @@ def amend(entry: Entry, found: dict[bytes, bytes]) -> None:
         elif key.startswith(_XATTR):
             entry.xattrs[key.removeprefix(_XATTR)] = value
         elif key.startswith(b"GNU.sparse."):
-            raise LayerError("sparse members are not supported", hint="make the archive without --sparse")
+            raise ArchiveError("sparse members are not supported", hint="make the archive without --sparse")
 
 
 def _decimal(key: bytes, value: bytes) -> int:
     if not re.fullmatch(rb"[0-9]{1,19}", value):
-        raise LayerError(f"a PAX header has {value[:40]!r} for {key.decode()}")
+        raise ArchiveError(f"a PAX header has {value[:40]!r} for {key.decode()}", hint=AGAIN)
     return int(value)
 
 
 def _nanoseconds(value: bytes) -> int:
     match = re.fullmatch(rb"(-?)([0-9]{1,12})(?:\.([0-9]*))?", value)
     if match is None:
-        raise LayerError(f"a PAX header has {value[:40]!r} for mtime")
+        raise ArchiveError(f"a PAX header has {value[:40]!r} for mtime", hint=AGAIN)
     total = int(match[2]) * 1_000_000_000 + int((match[3] or b"")[:9].ljust(9, b"0"))
     return -total if match[1] else total
