@@ -24,7 +24,15 @@ _RECEIVE = 1 << 18
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_NEWROUTE, RTM_GETROUTE = 20, 24, 26
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 10, 12, 18, 28
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_GROUP, IFLA_NET_NS_FD = (
+    1,
+    3,
+    10,
+    12,
+    18,
+    27,
+    28,
+)
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 IFLA_BRPORT_MODE = 4  # hairpin
 VETH_INFO_PEER = 1
@@ -157,19 +165,20 @@ def mac_bytes(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
 
 
-def new_bridge(name: str, mac: str) -> Request:
+def new_bridge(name: str, mac: str, group: int) -> Request:
     """A bridge with a fixed address: one without takes its lowest port's, which changes as containers come and go."""
     body = _link(flags=IFF_UP) + attribute(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, mac_bytes(mac))
-    body += nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, "bridge"))
+    body += attribute(IFLA_GROUP, group) + nested(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, "bridge"))
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"make bridge {name}")
 
 
-def new_veth(name: str, master: int, peer: str, peer_mac: str, peer_netns: int) -> Request:
+def new_veth(name: str, master: int, group: int, peer: str, peer_mac: str, peer_netns: int) -> Request:
     """A pair whose one end, up, is a port of bridge `master`, and whose other end `peer` lies in another namespace."""
     far = _link() + attribute(IFLA_IFNAME, peer) + attribute(IFLA_ADDRESS, mac_bytes(peer_mac))
     far += attribute(IFLA_NET_NS_FD, peer_netns)
     info = attribute(IFLA_INFO_KIND, "veth") + nested(IFLA_INFO_DATA, nested(VETH_INFO_PEER, far))
     body = _link(flags=IFF_UP) + attribute(IFLA_IFNAME, name) + attribute(IFLA_MASTER, master)
+    body += attribute(IFLA_GROUP, group)
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + nested(IFLA_LINKINFO, info), f"make veth {name}")
 
 
@@ -185,6 +194,11 @@ def link_up(index: int) -> Request:
 
 def delete_link(name: str) -> Request:
     return Request(RTM_DELLINK, 0, _link() + attribute(IFLA_IFNAME, name), f"delete link {name}")
+
+
+def delete_group(group: int) -> Request:
+    """All links of a group at once: each deletion alone would wait for the kernel's grace periods in turn."""
+    return Request(RTM_DELLINK, 0, _link() + attribute(IFLA_GROUP, group), f"delete links of group {group}")
 
 
 def new_address(index: int, interface: ipaddress.IPv4Interface) -> Request:
@@ -218,10 +232,10 @@ def routed_networks(netlink: Netlink) -> list[ipaddress.IPv4Network]:
     return found
 
 
-def remove_link(netlink: Netlink, name: str) -> bool:
-    """Delete a link; False if there was none."""
+def remove(netlink: Netlink, deletion: Request) -> bool:
+    """Delete links; False if there were none."""
     try:
-        netlink.run(delete_link(name))
+        netlink.run(deletion)
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise

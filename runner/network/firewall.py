@@ -37,10 +37,11 @@ class Firewall:
     def create(self, published: Iterable[tuple[PortMapping, str]] = ()) -> None:
         """Make the table with all its rules and the given ports, replacing what was there, in one transaction."""
         ports = [element for mapping, address in published for element in _elements(mapping, address)]
-        requests = [nft.new_table(self.table), nft.delete_table(self.table), nft.new_table(self.table)]
-        requests += self._maps() + self._chains() + self._rules()
+        requests = [nft.new_table(self.table), *self._maps(), *self._chains(), *self._rules()]
         requests += [nft.add_elements(self.table, name, [(key, value)]) for name, key, value in ports]
         with nft.open_netfilter() as netlink:
+            if nft.table_exists(netlink, self.table):
+                requests.insert(0, nft.delete_table(self.table))
             nft.apply(netlink, requests)
 
     def remove(self) -> None:

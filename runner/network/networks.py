@@ -21,12 +21,14 @@ from runner.errors import MissingPrivilege, NetworkError
 from runner.kernel.netlink import (
     Netlink,
     default_route,
+    delete_group,
+    delete_link,
     hairpin,
     link_up,
     new_address,
     new_bridge,
     new_veth,
-    remove_link,
+    remove,
     routed_networks,
 )
 from runner.network.firewall import Firewall
@@ -80,6 +82,7 @@ class Networks:
         tag = hashlib.sha256(os.fsencode(directory.absolute())).hexdigest()[:8]
         self._bridge = f"pb-{tag}"
         self._table = f"pybuild-{tag}"
+        self._group = int(tag, 16) | 1  # of our links; 0 is everybody's
 
     def attach(self, container_id: str, *, ports: Sequence[PortMapping] = ()) -> Attachment:
         """Give a container an address on the bridge, and publish its ports.
@@ -123,9 +126,9 @@ class Networks:
             if (endpoint := record.endpoints.get(container_id)) is None:
                 return
             rest = {name: other for name, other in record.endpoints.items() if name != container_id}
-            with Netlink() as netlink:
-                remove_link(netlink, endpoint.veth)
             if rest:
+                with Netlink() as netlink:
+                    remove(netlink, delete_link(endpoint.veth))
                 self._firewall(record).withdraw(endpoint.ports, endpoint.address)
             else:
                 self._remove_bridge(record)
@@ -157,7 +160,7 @@ class Networks:
                 record = replace(record, subnet=str(subnet), forwarding_was_off=was_off)
                 self._save(record)  # before the kernel changes: a crash in between leaves a record to clean up by
                 gateway = ipaddress.IPv4Interface(f"{_gateway(subnet)}/{subnet.prefixlen}")
-                netlink.run(new_bridge(self._bridge, _mac_for(gateway.ip)))
+                netlink.run(new_bridge(self._bridge, _mac_for(gateway.ip), self._group))
                 netlink.run(new_address(socket.if_nametoindex(self._bridge), gateway))
                 _set_sysctl(f"net/ipv6/conf/{self._bridge}/accept_ra", "0")
                 _set_sysctl(f"net/ipv6/conf/{self._bridge}/disable_ipv6", "1")
@@ -172,16 +175,21 @@ class Networks:
         return record
 
     def _remove_bridge(self, record: _Record) -> None:
-        self._firewall(record).remove()
-        with Netlink() as netlink:
-            remove_link(netlink, self._bridge)
+        """Links and table at once: each waits for the kernel, under locks of their own."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1) as other:
+            table = other.submit(self._firewall(record).remove)
+            with Netlink() as netlink:
+                remove(netlink, delete_group(self._group))
+            table.result()
         if record.forwarding_was_off:
             _set_sysctl("net/ipv4/ip_forward", "0")
 
     def _wire(self, endpoint: Endpoint, subnet: ipaddress.IPv4Network, netns: int) -> None:
         with Netlink() as netlink:
             bridge = socket.if_nametoindex(self._bridge)
-            netlink.run(new_veth(endpoint.veth, bridge, _INTERFACE, endpoint.mac, netns))
+            netlink.run(new_veth(endpoint.veth, bridge, self._group, _INTERFACE, endpoint.mac, netns))
             port = socket.if_nametoindex(endpoint.veth)
             netlink.run(hairpin(port))
         _set_sysctl(f"net/ipv6/conf/{endpoint.veth}/disable_ipv6", "1")
