@@ -172,7 +172,7 @@ def new_bridge(name: str, mac: str, group: int) -> Request:
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"make bridge {name}")
 
 
-def new_veth(name: str, master: int, group: int, peer: str, peer_mac: str, peer_netns: int) -> Request:
+def new_veth(name: str, master: int, group: int, *, peer: str, peer_mac: str, peer_netns: int) -> Request:
     """A pair whose one end, up, is a port of bridge `master`, and whose other end `peer` lies in another namespace."""
     far = _link() + attribute(IFLA_IFNAME, peer) + attribute(IFLA_ADDRESS, mac_bytes(peer_mac))
     far += attribute(IFLA_NET_NS_FD, peer_netns)

@@ -189,7 +189,9 @@ class Networks:
     def _wire(self, endpoint: Endpoint, subnet: ipaddress.IPv4Network, netns: int) -> None:
         with Netlink() as netlink:
             bridge = socket.if_nametoindex(self._bridge)
-            netlink.run(new_veth(endpoint.veth, bridge, self._group, _INTERFACE, endpoint.mac, netns))
+            netlink.run(
+                new_veth(endpoint.veth, bridge, self._group, peer=_INTERFACE, peer_mac=endpoint.mac, peer_netns=netns)
+            )
             port = socket.if_nametoindex(endpoint.veth)
             netlink.run(hairpin(port))
         _set_sysctl(f"net/ipv6/conf/{endpoint.veth}/disable_ipv6", "1")
