@@ -69,7 +69,12 @@ of run and exec: the command's own, 125 pybuild failed, 126 not executable, 127 
 
 
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--root", type=click.Path(path_type=Path), envvar="PYBUILD_ROOT", help="Directory that keeps all state.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, readable=False),
+    envvar="PYBUILD_ROOT",
+    help="Directory that keeps all state.",
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks of internal faults.")
 @click.version_option(package_name="pybuild", prog_name="pybuild", message="%(prog)s %(version)s")
 @click.pass_context
@@ -92,7 +97,11 @@ def _use_root(ctx: click.Context, parameter: click.Parameter, root: Path | None)
 
 # For commands that are often the only word of a service's command line: `--root` may follow them too.
 root_option = click.option(
-    "--root", type=click.Path(path_type=Path), expose_value=False, callback=_use_root, help="Directory of all state."
+    "--root",
+    type=click.Path(path_type=Path, readable=False),
+    expose_value=False,
+    callback=_use_root,
+    help="Directory of all state.",
 )
 
 

@@ -11,6 +11,7 @@ import socket
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from typing import Any, NoReturn
 
+from runner.container.privileges import NOT_ROOT
 from runner.errors import CommandNotFound, MissingPrivilege, NoSuchContainer, NotExecutable, RunnerError, UnsafeRootfs
 
 _FAMILY: dict[str, type[RunnerError]] = {
@@ -83,7 +84,6 @@ class ChildSide:
         return {"kind": "bug", "text": f"{self.stage}: " + "".join(traceback.format_exception(error)), "hint": None}
 
 
-NOT_ROOT = "containers need root: run as root, or with sudo"
 TOO_OLD = "containers need Linux 5.12 or newer, and no filter that hides its mount calls"
 
 

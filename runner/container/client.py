@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from runner import errors
+from runner.container.privileges import check_privileges
 from runner.container.protocol import STDIN, Message, Packet, receive, send, send_data, to_json
 from runner.container.spec import ContainerSpec, Process
 from runner.errors import NoSuchContainer, RunnerError
@@ -294,6 +295,7 @@ def _greeted(sock: socket.socket) -> bool:
 
 @contextlib.contextmanager
 def _lock(runtime_dir: Path) -> Iterator[None]:
+    check_privileges()  # whoever starts a supervisor lends it their rights; without enough it would fail all others
     runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if runtime_dir.stat().st_uid != os.geteuid():
         raise RunnerError(f"{runtime_dir} belongs to somebody else", hint="remove it, or use another --root")

@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from runner.container import limits
-from runner.container.channel import NOT_ROOT, ChildSide, ParentSide, pair
+from runner.container.channel import ChildSide, ParentSide, pair
 from runner.container.child import INIT, JoinedNamespaces, first_process, next_process, run_child, without_mknod
 from runner.container.defaults import DEVICE_RULES
 from runner.container.finish import Plan
+from runner.container.privileges import NOT_ROOT, check_privileges
 from runner.container.rootfs import sysctl_path
 from runner.container.spec import ContainerSpec, Process
 from runner.errors import MissingPrivilege, NoSuchContainer, RunnerError
@@ -28,8 +29,6 @@ from runner.kernel.cgroups import Cgroup, Hierarchies
 from runner.kernel.seccomp import compile_default
 
 CGROUP_PARENT = "/pybuild"
-# Namespaces and mounts, the user, the bounding set, device nodes.
-_NEEDED = capabilities.mask(("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "MKNOD"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ def enter(container_pid: int, spec: ContainerSpec, process: Process, stdio: Stdi
     Raises:
         NoSuchContainer, RunnerError.
     """
-    _check_privilege()
+    check_privileges()
     _check_process(process)
     cgroup = Cgroup.named(cgroup_path(spec))
     if cgroup.frozen:  # the new process would be too, before it has done anything
@@ -276,7 +275,7 @@ def _lost_mknod(pid: int, spec: ContainerSpec) -> bool:
 
 
 def _check(spec: ContainerSpec) -> None:
-    _check_privilege()
+    check_privileges()
     if spec.id in ("", ".", "..") or not all(part.isalnum() or part in "_.-" for part in spec.id):
         raise RunnerError(f"container id {spec.id!r} is not valid", hint="letters, digits, '_', '.' and '-'")
     if not spec.root.upper and not spec.root.lower:
@@ -290,18 +289,6 @@ def _check(spec: ContainerSpec) -> None:
         if name.startswith("net.") and spec.namespaces.net == "host":
             raise RunnerError(f"sysctl {name} can't be set with the host's network")
     _check_process(spec.process)
-
-
-def _check_privilege() -> None:
-    effective, _, _ = capabilities.own()
-    missing = capabilities.names(_NEEDED & ~effective)
-    if os.geteuid() != 0:
-        raise MissingPrivilege("containers need root: namespaces and mounts take CAP_SYS_ADMIN", hint=NOT_ROOT)
-    if missing:
-        raise MissingPrivilege(
-            f"containers need {', '.join(missing)}, which this process has not got",
-            hint="inside another container, give that one --privileged",
-        )
 
 
 def _check_process(process: Process) -> None:
