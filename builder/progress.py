@@ -89,6 +89,9 @@ class Step:
         """The shape that transfers of registry/client report in."""
         self._emit(StepStatus(self.number, what, status, current, total))
 
+    def notice(self, text: str) -> None:
+        self._emit(Notice(text))
+
     def done(self, *, cached: bool = False) -> None:
         self._emit(StepDone(self.number, self.seconds, cached))
 

@@ -181,7 +181,7 @@ class _Walk:
         if self._overlay and name.startswith(WHITEOUT):
             raise LayerError(
                 f"/{_shown(entry.name)} can't be stored in a layer: names that begin with .wh. mean a deleted file",
-                hint="rename it, or remove it in the step that makes it",
+                hint="rename it, name it in .dockerignore, or remove it in the step that makes it",
             )
         entry.mode = found.st_mode & 0o7777
         entry.uid = found.st_uid

@@ -87,6 +87,7 @@ class Copied:
 
     files: int
     newest_ns: int
+    overwrote: bool = False  # several files came to one name, and the last one stays, as with BuildKit
 
 
 def copy_into(rootfs: int, request: CopyRequest) -> Copied:
@@ -98,11 +99,10 @@ def copy_into(rootfs: int, request: CopyRequest) -> Copied:
     """
     with _Copy(rootfs, request) as copy:
         matches = [(source, copy.found(source)) for source in request.sources]
-        copy.choose_target(matches)
         for source, found in matches:
             copy.take(source, found)
         copy.finish()
-        return Copied(copy.files, copy.newest_ns)
+        return Copied(copy.files, copy.newest_ns, copy.overwrote)
 
 
 class _Copy:
@@ -123,6 +123,8 @@ class _Copy:
         self._times: dict[str, int] = {}
         self.files = 0
         self.newest_ns = 0
+        self.overwrote = False
+        self._file_came = False  # to the destination's own name
 
     def __enter__(self) -> Self:
         return self
@@ -133,18 +135,6 @@ class _Copy:
 
     def found(self, source: Source | Inline | Fetched) -> list[Found]:
         return find(source) if isinstance(source, Source) else []
-
-    def choose_target(self, matches: list[tuple[Source | Inline | Fetched, list[Found]]]) -> None:
-        """Refuse to let files of one request overwrite each other under one name."""
-        files = sum(
-            sum(not match.is_dir for match in found) if isinstance(source, Source) else 1 for source, found in matches
-        )
-        directories = sum(match.is_dir for _, found in matches for match in found)
-        if files and files + directories > 1 and not self._is_directory:
-            raise CopyError(
-                f"{self._request.destination} must be a directory: there is more than one source",
-                hint=f"write it with a slash at the end: {self._request.destination}/",
-            )
 
     def take(self, source: Source | Inline | Fetched, found: list[Found]) -> None:
         if isinstance(source, Inline):
@@ -217,6 +207,7 @@ class _Copy:
     def _tree(self, source: Source, match: Found) -> None:
         """The content of a directory. An existing destination stays as it is, save for what comes into it."""
         top = os.dup(self._directory(self._target))
+        self._is_directory = True  # now, for the sources that follow
         levels: list[tuple[str, int, Item | None]] = [("", top, None)]
         try:
             for item in walk(source, match, self._excludes):
@@ -364,6 +355,8 @@ class _Copy:
         """The directory that a file goes to, and its name there."""
         if self._is_directory:
             return self._target, name
+        self.overwrote |= self._file_came
+        self._file_came = True
         return posixpath.dirname(self._target), posixpath.basename(self._target)
 
     def _directory(self, path: str) -> int:

@@ -34,7 +34,12 @@ def copy_files(op: CopyOp, sources: Sequence[Files], snapshot: Snapshot, shop: W
             op.excludes,
         )
         root = opened.enter_context(closing(overlay_tree(snapshot.lower, snapshot.upper, snapshot.work)))
-        return copy_into(root, request).newest_ns
+        copied = copy_into(root, request)
+    if copied.overwrote:
+        step.notice(
+            f"files were copied over each other to {op.destination}; for a directory, write it as {op.destination}/"
+        )
+    return copied.newest_ns
 
 
 def _opened(op: CopyOp, files: Files, shop: Workshop, step: Step, opened: ExitStack) -> Source | Fetched:

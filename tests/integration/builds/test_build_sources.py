@@ -9,6 +9,7 @@ import pytest
 
 from builder.build import Builder, BuildRequest
 from builder.errors import BuildFailed, ContextError
+from builder.progress import Notice
 from registry.storage import ContentStore
 
 if TYPE_CHECKING:
@@ -49,6 +50,13 @@ class TestNamedContexts:
 
 
 class TestCopies:
+    def test_that_overwrite_each_other_are_warned_of(self, bench: "Bench") -> None:
+        built = bench.build("FROM scratch\nCOPY one two /file\n", files={"one": "1", "two": "2"})
+        assert built.read("file") == b"2"
+        assert [event.text for event in built.events if isinstance(event, Notice)] == [
+            "files were copied over each other to /file; for a directory, write it as /file/"
+        ]
+
     def test_owners_of_a_stages_files_are_kept_and_of_a_contexts_are_not(self, bench: "Bench", base: str) -> None:
         import os
 

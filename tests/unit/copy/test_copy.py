@@ -57,12 +57,23 @@ class TestDestination:
         copy("d/", to="/y/")
         assert rootfs.tree("x") == rootfs.tree("y") == {"a": "1", "e": "/", "e/b": "2"}
 
-    def test_must_be_a_directory_for_two_files(self, copy: Copy, context: Path) -> None:
+    @pytest.mark.parametrize("sources", [["a", "b"], ["*"]])
+    def test_without_a_slash_gets_the_last_of_several_files(
+        self, copy: Copy, context: Path, rootfs: Rootfs, sources: list[str]
+    ) -> None:
+        """As BuildKit does (moby/buildkit#1853); docker's first builder refused it."""
         write(context, a="1", b="2")
-        with pytest.raises(CopyError, match="more than one source"):
-            copy("a", "b", to="/x")
-        with pytest.raises(CopyError, match="more than one source"):
-            copy("*", to="/x")
+        assert copy(*sources, to="/x").overwrote
+        assert rootfs.tree() == {"x": "2"}
+        assert not copy("a", "b", to="/y/").overwrote
+
+    def test_that_a_source_made_a_directory_takes_the_next_in(self, copy: Copy, context: Path, rootfs: Rootfs) -> None:
+        (context / "d").mkdir()
+        write(context, a="1")
+        assert not copy("d", "a", to="/x").overwrote
+        assert rootfs.tree() == {"x": "/", "x/a": "1"}
+        with pytest.raises(CopyError, match="non-directory"):
+            copy("a", "d", to="/y")
 
     def test_may_be_new_for_two_directories(self, copy: Copy, context: Path, rootfs: Rootfs) -> None:
         for name in "de":
