@@ -434,13 +434,15 @@ class _Planner:
         stage.note(wording.copy(word, words, names, destination, chown=chown, chmod=chmod), vertex)
 
     def _workdir(self, stage: _Stage, workdir: Workdir) -> None:
-        path = posixpath.normpath(posixpath.join(stage.cwd, stage.scope.expand(workdir.path, workdir.at)))
-        path = "/" + path.lstrip("/")
+        path = stage.scope.expand(workdir.path, workdir.at)
+        if not path.startswith("/"):
+            path = _plain(posixpath.join(stage.cwd, path))
+        # An absolute one stays as it is written: what ".." behind a link means, the container finds out.
         stage.config = replace(stage.config, working_dir=path)
         if path == "/":
             stage.note("WORKDIR /")
         else:
-            op = MkdirOp(path, stage.config.user)
+            op = MkdirOp(_plain(path), stage.config.user)
             stage.note(f"WORKDIR {path}", self._vertex(stage, op, [stage.vertex], workdir))
 
     def _expose(self, stage: _Stage, instruction: Expose) -> None:
@@ -478,8 +480,13 @@ def _within(cwd: str, destination: str) -> str:
     """The destination of a copy as an absolute path that keeps its meaning: a "/" at the end, or . for WORKDIR."""
     joined = posixpath.join(cwd, destination)
     directory = destination in {"", ".", "./"} or destination.endswith(("/", "/."))
-    path = "/" + posixpath.normpath(joined).lstrip("/")
+    path = _plain(joined)
     return path + "/" if directory and path != "/" else path
+
+
+def _plain(path: str) -> str:
+    """An absolute path without doubled slashes, "." and ".."."""
+    return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def _http(url: str, checksum: str, at: Position) -> HttpOp:

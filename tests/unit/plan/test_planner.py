@@ -207,6 +207,15 @@ class TestConfig:
         assert made.config.config.working_dir == "/home/a/c"
         assert runs(made)[0].cwd == "/home/a/c"
 
+    def test_an_absolute_workdir_stays_as_it_is_written(self, plan: Planned) -> None:
+        """BuildKit's NormalizePath: only the container knows whether /link/.. is /."""
+        made = plan("FROM debian\nWORKDIR /link/../a/\nRUN x\nCOPY f .\nWORKDIR b/\n")
+        assert runs(made)[0].cwd == "/link/../a/"
+        assert made.steps[0].history.created_by == "WORKDIR /link/../a/"
+        assert made.steps[2].vertex is not None
+        assert made.steps[2].vertex.op.definition()["destination"] == "/a/"
+        assert made.config.config.working_dir == "/a/b"
+
     def test_workdir_of_the_root_makes_no_layer(self, plan: Planned) -> None:
         assert [step.history.empty_layer for step in plan("FROM debian\nWORKDIR /\n").steps] == [True]
 
