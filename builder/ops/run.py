@@ -121,7 +121,7 @@ def _network(op: RunOp, shop: Workshop, parts: Parts, undo: contextlib.ExitStack
         net, address, gateway = parts.add_fd(attachment.netns), attachment.address, attachment.gateway
         host = resolv_conf(host)
     hosts = [(name, gateway if where == "host-gateway" else where) for name, where in op.hosts]
-    texts = {"/etc/resolv.conf": host, "/etc/hosts": hosts_file(op.hostname, address, hosts)}
+    texts = {"/etc/resolv.conf": host, "/etc/hosts": hosts_file(op.hostname, address or "127.0.0.1", hosts)}
     for path, text in texts.items():
         source = parts.add_fd(undo.enter_context(memory_file(text.encode(), 0o644)))
         parts.mounts.append(Mount(path, "bind", source, ("ro", "nosuid", "nodev", "noexec"), "file"))

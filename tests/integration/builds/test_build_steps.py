@@ -251,6 +251,10 @@ class TestNetwork:
         built = bench.build(base + "FROM base\nRUN --network=none ls /sys/class/net\n")
         assert built.output.splitlines()[-1] == "lo"
 
+    def test_a_step_knows_its_own_name_without_a_network(self, bench: "Bench", base: str) -> None:
+        built = bench.build(base + "FROM base\nRUN --network=none cat /etc/hosts\n")
+        assert "127.0.0.1\tbuildkitsandbox" in built.output
+
     @pytest.mark.net
     def test_default_is_a_bridge_with_names_that_leave_no_trace(self, bench: "Bench", base: str, netns: None) -> None:
         built = bench.build(
