@@ -28,6 +28,11 @@ def _warning(finding: Finding, dockerfile: str) -> str:
     return f"\nWARNING: {title}\n{finding.detail}\n{excerpt(dockerfile, finding.at)}\n"
 
 
+def violation(report: Report) -> str:
+    """The error that `# check=error=true` makes of findings."""
+    return f"lint violation found for rules: {', '.join(report.violated)}"
+
+
 def report_json(report: Report, dockerfile: bytes) -> str:
     name = next((finding.at.file for finding in report.findings), "Dockerfile")
     found: Json = {
@@ -42,6 +47,8 @@ def report_json(report: Report, dockerfile: bytes) -> str:
     }  # fmt: skip
     if report.error is not None:
         found["buildError"] = {"message": report.error.problem, "location": _location(report.error.at)}
+    elif report.violated:
+        found["buildError"] = {"message": violation(report), "location": {}}
     return _json(found)
 
 

@@ -55,9 +55,12 @@ class StageList:
         ]
 
     def check(self, findings: Findings) -> None:
+        """Raises DockerfileError: a FROM names no image or no platform."""
         self._check_defaults(findings)
         for stage in self.stages:
             self._check_stage(stage, findings)
+        for stage in self.stages:
+            self._check_base(stage, findings)
 
     def _check_defaults(self, findings: Findings) -> None:
         """Whether each FROM names an image when no argument is given."""
@@ -80,6 +83,9 @@ class StageList:
             raise DockerfileError(f"base name ({from_.image}) should not be blank", at=from_.at)
         if from_.platform:
             self._check_platform(stage, findings)
+
+    def _check_base(self, stage: Stage, findings: Findings) -> None:
+        """Find the stage or image below; a context of that name would take its place."""
         if stage.image in self._facts.contexts:
             return
         parent = self._names.base(stage.image, stage.index)
@@ -88,6 +94,13 @@ class StageList:
         elif stage.image == "scratch":
             stage.base = BaseFacts()
         else:
+            try:
+                Reference.parse(stage.image)
+            except RegistryError as error:
+                name = quoted(stage.image)
+                raise DockerfileError(
+                    f"failed to parse stage name {name}: {error}", at=stage.from_.at, hint=error.hint
+                ) from None
             stage.base = self._facts.base(stage.image)
             self._check_image(stage, findings)
 
@@ -97,10 +110,14 @@ class StageList:
         if not word.missing and [*word.found] == ["TARGETPLATFORM"] and word.text == self.variables["TARGETPLATFORM"]:
             detail = f"Setting platform to predefined {from_.platform} in FROM is redundant as this is the default "
             findings.say("RedundantTargetPlatform", detail + "behavior", from_.at, comments)
+        if not word.text:
+            raise DockerfileError(f"empty platform value from expression {from_.platform}", at=from_.at)
         try:
             stage.platform = Platform.parse(word.text)
-        except RegistryError:
-            return
+        except RegistryError as error:
+            raise DockerfileError(
+                f"failed to parse platform {from_.platform}: {error}", at=from_.at, hint=error.hint
+            ) from None
         named = {stage.platform.os, stage.platform.architecture}
         if not (word.found or word.missing or any(name in (from_.stage or "") for name in named)):
             detail = f"FROM --platform flag should not use constant value {quoted(word.text)}"

@@ -372,6 +372,7 @@ class _StageWalk:
             text = expand_body(word, watched) if body else expand(word, watched, escape=self._escape)
         except ExpansionError as error:
             if self._state.complete or not watched.missing:
+                self._check_missing(watched.missing)
                 raise DockerfileError(error.problem, at=self._noted.instruction.at, hint=error.hint) from None
             text = ""  # the base image, which is not known here, may set it
         if self._state.complete:

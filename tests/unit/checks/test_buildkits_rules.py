@@ -9,6 +9,8 @@ import pytest
 
 from builder.checks import BaseFacts, Facts, Finding
 from builder.checks.rules import RULES
+from builder.checks.walk import check
+from builder.dockerfile import parse_dockerfile
 from builder.dockerfile.ignore import IgnoreRules
 from registry.model import Platform
 
@@ -178,14 +180,14 @@ class TestUndefinedArgInFrom(Rule):
     rule = "UndefinedArgInFrom"
 
     def test_speaks(self, found: Found) -> None:
-        text = "FROM --platform=$BULIDPLATFORM scratch\n"
+        text = "FROM --platform=linux/amd64$BULIDPLATFORM scratch\n"
         told = "FROM argument 'BULIDPLATFORM' is not declared (did you mean BUILDPLATFORM?)"
         assert self.of(found, text) == [(1, told)]
         assert self.silenced(found, text)
         assert self.silenced_above(found, "", text)
 
     def test_suggests_what_was_declared(self, found: Found) -> None:
-        text = "ARG MY_ARCH=amd64\nFROM --platform=linux/${MYARCH} busybox\n"
+        text = "ARG MY_ARCH=amd64\nFROM --platform=linux/amd64${MYARCH} busybox\n"
         assert self.of(found, text) == [(2, "FROM argument 'MYARCH' is not declared (did you mean MY_ARCH?)")]
 
     def test_suggests_nothing_that_is_far(self, found: Found) -> None:
@@ -204,6 +206,12 @@ class TestUndefinedArgInFrom(Rule):
     )
     def test_is_silent(self, found: Found, text: str) -> None:
         assert self.of(found, text) == []
+
+    def test_nothing_can_be_built_for_no_platform(self) -> None:
+        report = check(parse_dockerfile("FROM --platform=$BULIDPLATFORM scratch\n"))
+        assert [one.rule for one in report.findings] == [self.rule]
+        assert report.error is not None
+        assert report.error.problem == "empty platform value from expression $BULIDPLATFORM"
 
 
 class TestWorkdirRelativePath(Rule):
@@ -316,8 +324,11 @@ class TestMultipleInstructionsDisallowed(Rule):
     @pytest.mark.parametrize("name", ["CMD", "ENTRYPOINT", "HEALTHCHECK CMD"])
     def test_speaks_of_the_one_that_does_not_count(self, found: Found, name: str) -> None:
         text = f'FROM scratch\n{name} ["/myapp"]\nCOPY a /b\n{name} ["/myotherapp"]\n'
-        told = f"Multiple {name.split(maxsplit=1)[0]} instructions should not be used in the same stage because only the last "
-        assert self.of(found, text) == [(2, told + "one will be used")]
+        word = name.split(maxsplit=1)[0]
+        told = (
+            f"Multiple {word} instructions should not be used in the same stage because only the last one will be used"
+        )
+        assert self.of(found, text) == [(2, told)]
         assert self.silenced(found, text)
 
     def test_a_comment_above_the_last_one_silences_it(self, found: Found) -> None:
