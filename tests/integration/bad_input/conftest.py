@@ -24,6 +24,18 @@ RUN ["/bin/busybox", "--install", "-s", "/bin"]
 ENV PATH=/bin
 CMD ["sh"]
 """
+_AS_NOBODY = """
+import os, pkgutil, sys
+import builder, pybuild, registry, runner
+for package in (builder, pybuild, registry, runner):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        __import__(module.name)
+import encodings.ascii, encodings.idna, encodings.latin_1, click.shell_completion
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+sys.exit(pybuild.cli.main.main())
+"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,10 @@ class Pybuild:
 
     def words(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "pybuild.cli.main", "--root", str(self.root), *words]
+
+    def as_nobody(self) -> "Pybuild":
+        """The same for another user of this machine, who may not even read where Python and this project lie."""
+        return AsNobody(self.root, {**self.env, "HOME": "/nonexistent"})
 
     def popen(self, *words: str, **settings: object) -> "subprocess.Popen[str]":
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **settings}
@@ -104,8 +120,7 @@ class Pybuild:
             "snapshots": sorted(path.name for path in (self.root / "snapshots").glob("*") if path.is_dir()),
             "volumes": sorted(path.name for path in (self.root / "volumes").glob("*")),
             "mounts": [line for line in mounts if str(self.root) in line],
-            "links": sorted(os.listdir("/sys/class/net")),
-            "cgroups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob("**/pybuild*/*") if path.is_dir()),
+            "bridge": os.path.exists(f"/sys/class/net/pb-{runtime_dir(self.root).name}"),
         }
 
     @contextmanager
@@ -130,6 +145,11 @@ class Pybuild:
                 except OSError:
                     continue
         shutil.rmtree(directory, ignore_errors=True)
+
+
+class AsNobody(Pybuild):
+    def words(self, *words: str) -> list[str]:
+        return [sys.executable, "-c", _AS_NOBODY, "--root", str(self.root), *words]
 
 
 @dataclass
