@@ -5,6 +5,7 @@ owners are numbers only, and nothing of the machine gets in. As docker and Build
 entry, and directories that were merely copied up are.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -118,6 +119,8 @@ class _Walk:
         try:
             return self._entry(level.handle, name, path)
         except OSError as error:
+            if error.errno in {errno.EPIPE, errno.ENOSPC}:
+                raise  # of what we write to: no file read gives these
             raise SnapshotError(f"can't read /{_shown(path)} for its layer: {error.strerror}") from error
 
     def _entry(self, directory: int, name: bytes, path: bytes) -> "_Level | None":

@@ -65,7 +65,14 @@ class _FolderSink:
 @contextlib.contextmanager
 def _replaced(target: Path) -> Iterator[BinaryIO]:
     """A file that appears under its name when it is whole."""
-    handle, draft = tempfile.mkstemp(prefix=".pybuild-", dir=target.parent)
+    if target.exists() and not target.is_file():  # a device or a pipe is written to, never replaced
+        with target.open("wb") as stream:
+            yield stream
+        return
+    try:
+        handle, draft = tempfile.mkstemp(prefix=".pybuild-", dir=target.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
