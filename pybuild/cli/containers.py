@@ -265,7 +265,7 @@ def _followed(
 ) -> "Exit | None":
     """Follow it to its end, also when another supervisor takes over in between."""
     from pybuild.cli.streams import follow
-    from pybuild.errors import NotFound
+    from pybuild.errors import Conflict, NotFound
     from runner.container.client import Exit
     from runner.errors import RunnerError
 
@@ -276,12 +276,11 @@ def _followed(
             return follow(running, stdin=options.interactive, tty=options.tty, detach_keys=keys, forward=forward)
         except RunnerError as error:
             try:
-                found = containers.get(record.id)
+                running = containers.attach(containers.get(record.id), _streams(options))
+            except Conflict:
+                return Exit(containers.get(record.id).state.exit_code)
             except NotFound:
                 raise error from None  # removed at its end, by the supervisor's hook
-            if not found.running:
-                return Exit(found.state.exit_code)
-            running = containers.attach(found, _streams(options))
 
 
 def _streams(options: "RunOptions") -> list[str]:

@@ -8,7 +8,6 @@ Not here: terminals and standard streams of the user (pybuild/cli).
 """
 
 import contextlib
-import fcntl
 import os
 import select
 import signal
@@ -24,6 +23,7 @@ from runner.container.privileges import check_privileges
 from runner.container.protocol import STDIN, Message, Packet, receive, send, send_data, to_json
 from runner.container.spec import ContainerSpec, Process
 from runner.errors import NoSuchContainer, RunnerError
+from runner.kernel.locks import locked
 
 SOCKET, LOCK, LOG = "supervisor.sock", "supervisor.lock", "supervisor.log"
 _LIBRARY = str(Path(__file__).resolve().parents[2])
@@ -228,7 +228,8 @@ class Supervisor:
     def _ask(self, message: Message, fds: Sequence[int] = (), *, ours: bool = False) -> Running:
         conversation = self._converse(start=bool(message.get("spec")))
         try:
-            send(conversation, message, fds)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # then no answer comes, either
+                send(conversation, message, fds)
             packet = receive(conversation)
             if packet is None or packet.message is None:
                 raise RunnerError("the supervisor ended", hint="its log lies beside its socket; try again")
@@ -284,11 +285,8 @@ def _connect(runtime_dir: Path) -> socket.socket | None:
 
 def _greeted(sock: socket.socket) -> bool:
     """Wait for the first words; without them the other side ended before it took notice of us. Closes `sock` then."""
-    try:
-        if receive(sock) is not None:
-            return True
-    except ConnectionResetError:
-        pass
+    if receive(sock) is not None:
+        return True
     sock.close()
     return False
 
@@ -299,12 +297,8 @@ def _lock(runtime_dir: Path) -> Iterator[None]:
     runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if runtime_dir.stat().st_uid != os.geteuid():
         raise RunnerError(f"{runtime_dir} belongs to somebody else", hint="remove it, or use another --root")
-    fd = os.open(runtime_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with locked(runtime_dir / LOCK):
         yield
-    finally:
-        os.close(fd)
 
 
 def _start_shared(runtime_dir: Path) -> None:

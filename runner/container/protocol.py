@@ -73,7 +73,10 @@ def send_data(sock: socket.socket, kind: bytes, data: bytes) -> None:
 
 def receive(sock: socket.socket) -> Packet | None:
     """Wait for one packet; None when the other side is gone. Raises ProtocolError."""
-    data, ancillary, flags, _ = sock.recvmsg(INLINE + 1, socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC)
+    try:
+        data, ancillary, flags, _ = sock.recvmsg(INLINE + 1, socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:  # it was killed with something of ours unread
+        return None
     fds = _descriptors(ancillary)
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         close_all(fds)

@@ -1,5 +1,6 @@
 """A state root of the test's own with a busybox image in it, and the command line to run on it."""
 
+import contextlib
 import io
 import json
 import os
@@ -129,7 +130,8 @@ def end(root: Path) -> None:
         pybuild.ok("rm", "-f", "-v", *names)
     directory = runtime_dir(root)
     for process in own_processes(directory):
-        os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # a clean-up that has just ended
+            os.kill(process, signal.SIGKILL)
     shutil.rmtree(directory, ignore_errors=True)
 
 
