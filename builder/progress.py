@@ -66,7 +66,17 @@ class Notice:
     text: str
 
 
-Event = StepStarted | StepLog | StepStatus | StepDone | StepFailed | StepCanceled | Notice
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A finding of the build checks."""
+
+    short: str  # rule, detail and line
+    description: str
+    url: str
+    excerpt: str  # the lines of the Dockerfile
+
+
+Event = StepStarted | StepLog | StepStatus | StepDone | StepFailed | StepCanceled | Notice | Warned
 Listener = Callable[[Event], None]
 
 
@@ -120,6 +130,9 @@ class Reporter:
 
     def notice(self, text: str) -> None:
         self._emit(Notice(text))
+
+    def warn(self, warned: Warned) -> None:
+        self._emit(warned)
 
     def _emit(self, event: Event) -> None:
         if self._listener is not None:

@@ -5,7 +5,6 @@ It is a cache: what is damaged, foreign or gone is parsed again. Only files with
 
 import hashlib
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def parse_remembered(content: bytes, file: str, directory: Path) -> Dockerfile:
         )
     parsed = parse_dockerfile(content, file)
     with suppress(OSError):
-        _keep(msgspec.json.encode(parsed), place)
+        keep(msgspec.json.encode(parsed), place)
     return parsed
 
 
@@ -43,19 +42,24 @@ class _Kept(msgspec.Struct):
 
 
 def _key(content: bytes, file: str) -> str:
-    """Of the text, its name, and this very parser: its files are told by size and time."""
-    parser = [(entry.name, found.st_size, found.st_mtime_ns) for entry, found in _sources()]
-    return hashlib.sha256(repr((file, sorted(parser), content)).encode()).hexdigest()
+    """Of the text, its name, and this very parser."""
+    return hashlib.sha256(repr((file, stamps(os.path.dirname(__file__)), content)).encode()).hexdigest()
 
 
-def _sources() -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
-    with os.scandir(os.path.dirname(__file__)) as scan:
-        for entry in scan:
-            if entry.name.endswith((".py", ".lark")):
-                yield entry, entry.stat()
+def stamps(*directories: str) -> list[tuple[str, int, int]]:
+    """What tells the sources in `directories` from any other version of them: names, sizes and times."""
+    found: list[tuple[str, int, int]] = []
+    for directory in directories:
+        with os.scandir(directory) as scan:
+            for entry in scan:
+                if entry.name.endswith((".py", ".lark")):
+                    status = entry.stat()
+                    found.append((entry.name, status.st_size, status.st_mtime_ns))
+    return sorted(found)
 
 
-def _keep(content: bytes, place: Path) -> None:
+def keep(content: bytes, place: Path) -> None:
+    """Put a file into a memory that does not grow without end."""
     place.parent.mkdir(parents=True, exist_ok=True)
     kept = os.listdir(place.parent)
     if len(kept) >= _MOST:

@@ -6,7 +6,7 @@ Not here: what happens in a build (builder/progress.py tells it).
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -22,6 +22,7 @@ from builder.progress import (
     StepLog,
     StepStarted,
     StepStatus,
+    Warned,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -34,13 +35,45 @@ _REFRESH = 12  # times a second
 
 
 @contextmanager
-def progress_to(stream: TextIO, style: str = "auto") -> Iterator[Listener]:
-    """A listener that draws on `stream`; `auto` is live on a terminal, numbered lines elsewhere."""
+def progress_to(stream: TextIO, style: str = "auto", *, debug: bool = False) -> Iterator[Listener]:
+    """A listener that draws on `stream`; `auto` is live on a terminal, numbered lines elsewhere.
+
+    What the build checks found is told at the end, however that comes; with `debug` all that is known about it.
+    """
     if style == "auto":
         style = "tty" if stream.isatty() else "plain"
     renderers: dict[str, type[_Renderer]] = {"plain": Plain, "tty": Live, "quiet": Quiet, "rawjson": RawJson}
-    with renderers[style](stream) as renderer:
-        yield renderer.show
+    warned: list[Warned] = []
+
+    def show(event: Event) -> None:
+        if isinstance(event, Warned):
+            warned.append(event)
+        renderer.show(event)
+
+    try:
+        with renderers[style](stream) as renderer:
+            yield show
+    finally:
+        if warned and style in {"plain", "tty"}:
+            stream.write(_plain("".join(_warnings(warned, debug=debug))))
+            stream.flush()
+
+
+def _warnings(warned: Sequence[Warned], *, debug: bool) -> Iterator[str]:
+    """As buildx tells them."""
+    count = "1 warning" if len(warned) == 1 else f"{len(warned)} warnings"
+    yield f"\n {count} found{'' if debug else ' (use --debug to expand)'}:\n"
+    for warning in warned:
+        yield f" - {warning.short}\n"
+        if debug:
+            yield f"{warning.description}\n"
+            yield f"More info: {warning.url}\n" if warning.url else ""
+            yield f"{warning.excerpt}\n\n"
+
+
+def _plain(text: str) -> str:
+    """Without what could drive a terminal: a Dockerfile may be a stranger's."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
 
 
 class _Renderer(Protocol):
@@ -92,6 +125,8 @@ class Plain(_Lines):
     def show(self, event: Event) -> None:
         if isinstance(event, Notice):
             self._stream.write(f"WARNING: {event.text}\n")
+        elif isinstance(event, Warned):
+            return  # it is told at the end
         elif (text := self._line(event)) is not None:
             if self._last not in {0, event.step}:
                 self._stream.write("\n")
@@ -161,7 +196,7 @@ class Live:
     ) -> None:
         self._live.stop()
         for text in self._notices:
-            self._console.print(f"[yellow]warning:[/] {_plain(text)}")
+            self._console.print(f"[yellow]warning:[/] {_escaped(text)}")
 
     def show(self, event: Event) -> None:
         with self._lock:
@@ -171,6 +206,8 @@ class Live:
         if isinstance(event, Notice):
             self._notices.append(event.text)
             return
+        if isinstance(event, Warned):
+            return  # it is told at the end
         if isinstance(event, StepStarted):
             self._rows[event.step] = _Row(event.name, self._clock())
             return
@@ -248,7 +285,7 @@ def _amount(number: int) -> str:
     return f"{size:.2f}GB"
 
 
-def _plain(text: str) -> str:
+def _escaped(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)

@@ -15,6 +15,7 @@ from builder.progress import (
     StepLog,
     StepStarted,
     StepStatus,
+    Warned,
 )
 from pybuild.cli.progress import progress_to
 
@@ -95,3 +96,56 @@ def test_a_reporter_numbers_steps_and_hands_on_in_order() -> None:
 def test_an_error_passes_through(style: str) -> None:
     with pytest.raises(ValueError, match="broken"), progress_to(io.StringIO(), style):
         raise ValueError("broken")
+
+
+class TestWarnings:
+    """What the build checks found, told when the build is over."""
+
+    TWO = (
+        StepStarted(1, "x"),
+        Warned("UndefinedVar: $x (line 2)", "Variables should be defined", "https://u.example/", "Dockerfile:2"),
+        Warned("PybuildX: y\x1b[2J (line 3)", "Y", "", "Dockerfile:3"),
+        StepDone(1, 0.0),
+    )
+
+    def test_are_counted_and_listed_at_the_end(self) -> None:
+        assert shown("plain", list(self.TWO)) == (
+            "#1 x\n#1 DONE 0.0s\n"
+            "\n 2 warnings found (use --debug to expand):\n"
+            " - UndefinedVar: $x (line 2)\n"
+            " - PybuildX: y\ufffd[2J (line 3)\n"
+        )
+        assert "\n 1 warning found (use --debug to expand):\n" in shown("plain", list(self.TWO[:2]))
+
+    def test_live_shows_them_below_the_steps(self) -> None:
+        assert shown("tty", list(self.TWO)).endswith(" - PybuildX: y\ufffd[2J (line 3)\n")
+
+    def test_debug_tells_all(self) -> None:
+        stream = io.StringIO()
+        with progress_to(stream, "plain", debug=True) as listener:
+            listener(self.TWO[1])
+        assert stream.getvalue() == (
+            "\n 1 warning found:\n"
+            " - UndefinedVar: $x (line 2)\n"
+            "Variables should be defined\nMore info: https://u.example/\nDockerfile:2\n\n"
+        )
+
+    def test_programs_get_them_as_they_come(self) -> None:
+        lines = [json.loads(line) for line in shown("rawjson", list(self.TWO)).splitlines()]
+        assert [line["event"] for line in lines] == ["StepStarted", "Warned", "Warned", "StepDone"]
+        assert lines[1]["url"] == "https://u.example/"
+
+    def test_quiet_keeps_them(self) -> None:
+        assert shown("quiet", list(self.TWO)) == ""
+
+    def test_a_build_that_failed_has_them_too(self) -> None:
+        stream = io.StringIO()
+
+        def fail() -> None:
+            with progress_to(stream, "plain") as listener:
+                listener(self.TWO[1])
+                raise ValueError("broken")
+
+        with pytest.raises(ValueError, match="broken"):
+            fail()
+        assert "1 warning found" in stream.getvalue()
