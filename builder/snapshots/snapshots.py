@@ -15,7 +15,6 @@ directory without a row is garbage at any time, and `sweep` may remove it while 
 """
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import threading
@@ -29,6 +28,7 @@ from builder.errors import SnapshotError
 from builder.snapshots.trees import remove_tree
 from registry.storage.crash import crash_point
 from registry.storage.processes import Owner, boot_id
+from runner.kernel.locks import locked
 
 _VERSION = 1
 _SCHEMA = """
@@ -102,7 +102,7 @@ class Snapshots:
 
     def _create(self) -> None:
         try:
-            with _locked(self.root):  # several processes may open a new root at once
+            with locked(self.root):  # several processes may open a new root at once
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 self._db.execute("PRAGMA foreign_keys = ON")
@@ -371,17 +371,6 @@ class Snapshots:
 
     def _snapshot(self, number: int, key: str, parent: str | None, lower: tuple[str, ...]) -> Snapshot:
         return Snapshot(key, parent, lower, f"{self.root}/{number}/fs", f"{self.root}/{number}/work")
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Be the only process here. The lock dies with its holder."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _make(path: str, mode: int) -> None:

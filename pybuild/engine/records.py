@@ -25,6 +25,7 @@ from pybuild.engine.names import is_id_prefix, random_name
 from pybuild.engine.options import RunOptions
 from pybuild.errors import Conflict, NotFound
 from runner.container.state import State, start_time, write_state
+from runner.kernel.locks import locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class Records:
     def add(self, record: Record) -> Record:
         """Keep an announced container, under a made-up name if it has none. Raises Conflict when the name is taken."""
         draft = self._draft(record.id)
-        with self._lock():
+        with locked(self.directory / ".lock"):
             record = self._named(record)
             with open(draft / "config.json", "wb") as file:
                 file.write(msgspec.json.encode(record))
@@ -165,7 +166,7 @@ class Records:
     def remove(self, container_id: str, name: str) -> None:
         """Forget a container: its name is free at once; the rest may take a moment. Idempotent."""
         gone = self.directory / f".gone-{container_id}"
-        with self._lock():
+        with locked(self.directory / ".lock"):
             with contextlib.suppress(FileNotFoundError):
                 self.of(container_id).rename(gone)
             with contextlib.suppress(OSError):
@@ -258,15 +259,6 @@ class Records:
                         hint=f"remove that one (`pybuild rm {name}`), or choose another name",
                     ) from None
                 attempt += 1
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        fd = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
 
 
 def _unknown(text: str) -> NotFound:

@@ -7,17 +7,17 @@ Promises: a volume is filled once, by one process; nothing outside the image is 
 """
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pybuild.engine.options import MountOption
 from pybuild.engine.records import MountPoint
 from pybuild.errors import UsageError
+from runner.kernel.locks import locked
 from runner.kernel.mounts import overlay_tree
 from runner.kernel.paths import open_in_root
 
@@ -58,7 +58,7 @@ class Volumes:
         name = option.source or secrets.token_hex(32)
         data = self.create(name, anonymous=not option.source)
         if not option.no_copy:
-            with _locked(data.parent):
+            with locked(data.parent):
                 if not any(data.iterdir()):
                     _fill(data, option.target, lower)
         return MountPoint(
@@ -90,16 +90,6 @@ class Volumes:
                 f"bind source path does not exist: {option.source}", hint="make it, or use -v, which makes a directory"
             )
         os.makedirs(option.source, exist_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _fill(data: Path, target: str, lower: Sequence[str]) -> None:

@@ -6,7 +6,6 @@ each attach.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import ipaddress
 import json
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from runner.errors import MissingPrivilege, NetworkError
+from runner.kernel.locks import locked
 from runner.kernel.netlink import (
     Netlink,
     default_route,
@@ -221,8 +221,7 @@ class Networks:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[_Record]:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(self._directory / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._directory / "lock"):
             yield self._load()
 
     def _load(self) -> _Record:
