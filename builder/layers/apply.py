@@ -8,7 +8,6 @@ the image. What an entry needs of the layers below is looked up in their directo
 import errno
 import os
 import stat
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO, Self
@@ -18,8 +17,8 @@ from builder.layers import nodes
 from builder.layers.ahead import Ahead
 from builder.layers.content import FileContent
 from builder.layers.diff import OPAQUE, WHITEOUT, is_portable
+from builder.layers.directories import OpenDirectories
 from builder.snapshots import Snapshot
-from builder.snapshots.trees import remove_tree_at
 from registry.archive.reader import TarReader
 from registry.archive.tarformat import Entry, Kind
 from registry.archive.unpacking import Limits, unpacked
@@ -30,7 +29,6 @@ _PLAIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESERVED = b".wh..wh."
 _LINKS = 40  # as many as the kernel follows
-_OPEN_AT_ONCE = 64
 _STACKS_KEPT = 4096
 _SAFE_LENGTH = 4000  # below PATH_MAX
 _OPAQUE_XATTR = "trusted.overlay.opaque"
@@ -57,7 +55,7 @@ def apply_layer(
                 try:
                     _apply(entry, upper, reader)
                 except OSError as error:
-                    raise _explained(entry, error) from error
+                    raise explained(entry, error) from error
             upper.finish()
         diff_id = chunks.digest()
     if expected is not None and diff_id != expected:
@@ -65,10 +63,15 @@ def apply_layer(
     return diff_id
 
 
-def _explained(entry: Entry, error: OSError) -> LayerError:
-    shown = entry.name[:200].decode(errors="replace")
+def explained(entry: Entry, error: OSError) -> LayerError:
+    """What kept an entry from being unpacked."""
     hint = "free some space" if error.errno == errno.ENOSPC else None
-    return LayerError(f"can't unpack {shown!r}: {error.strerror}", hint=hint)
+    return LayerError(f"can't unpack {shown(entry.name)}: {error.strerror}", hint=hint)
+
+
+def shown(name: bytes) -> str:
+    """A name as messages show it."""
+    return repr(name[:200].decode(errors="replace"))
 
 
 def inside(name: bytes) -> bytes:
@@ -82,7 +85,7 @@ def inside(name: bytes) -> bytes:
     for part in name.split(b"/"):
         if part == b"..":
             if not parts:
-                raise LayerError(f"the archive leads out of its root: {name[:200].decode(errors='replace')!r}")
+                raise LayerError(f"the archive leads out of its root: {shown(name)}")
             parts.pop()
         elif part not in {b"", b"."}:
             parts.append(part)
@@ -124,7 +127,7 @@ class _Upper:
     def __init__(self, snapshot: Snapshot) -> None:
         self._top = os.open(snapshot.upper, _DIRECTORY)
         self._layers = tuple(os.fsencode(directory) for directory in snapshot.lower)
-        self._open: OrderedDict[bytes, int] = OrderedDict()
+        self._open = OpenDirectories[bytes]()
         self._times: dict[bytes, int] = {}  # directories change until the last entry, so theirs come last
         self._opaque: set[bytes] = set()
         self._has_whiteouts = False
@@ -136,8 +139,7 @@ class _Upper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for handle in self._open.values():
-            os.close(handle)
+        self._open.close()
         os.close(self._top)
 
     def finish(self) -> None:
@@ -164,13 +166,8 @@ class _Upper:
     def make_directory(self, above: bytes, name: bytes, entry: Entry) -> None:
         parent, directory = self._resolve(above, entry)
         path = _join(parent, name)
-        try:
-            os.mkdir(name, 0o700, dir_fd=directory)
-        except FileExistsError:
-            if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-                os.unlink(name, dir_fd=directory)
-                os.mkdir(name, 0o700, dir_fd=directory)
-                self._mark_opaque(path, name, directory)  # what it replaced had hidden all below already
+        if nodes.make_directory(name, directory):
+            self._mark_opaque(path, name, directory)  # what it replaced had hidden all below already
         nodes.set_directory(entry, self._opened(path, name, directory))
         self._times[path] = entry.mtime_ns
 
@@ -179,8 +176,7 @@ class _Upper:
         target_above, _, target_name = target.rpartition(b"/")
         target_parent, source = self._resolve(target_above, entry)
         if not target_name or not self._bring_up(target_parent, target_name, source):
-            shown = target[:200].decode(errors="replace")
-            raise LayerError(f"{entry.name[:200].decode(errors='replace')!r} links to {shown!r}, which is not there")
+            raise LayerError(f"{shown(entry.name)} links to {shown(target)}, which is not there")
         source = os.dup(source)  # _resolve may close what it opened before
         try:
             parent, directory = self._resolve(above, entry)
@@ -250,17 +246,13 @@ class _Upper:
 
     def _clear(self, path: bytes, name: bytes, directory: int) -> None:
         """Remove a name from the upper, and what we know of it."""
-        try:
-            os.unlink(name, dir_fd=directory)
+        if not nodes.remove(name, directory):
             return
-        except IsADirectoryError:
-            remove_tree_at(name, directory)
         # What is below it may stay in `_opaque`: a directory that replaces what replaced this one will be opaque, too.
         self._opaque.discard(path)
         self._lost_directories = True
         self._forget_stacks()
-        for known in [known for known in self._open if known == path or known.startswith(path + b"/")]:
-            os.close(self._open.pop(known))
+        self._open.forget(path)
 
     def _resolve(self, path: bytes, entry: Entry) -> tuple[bytes, int]:
         """The directory at `path` of the image, brought into the upper if need be: its true path and a descriptor.
@@ -270,10 +262,9 @@ class _Upper:
         if not path:
             return b"", self._top
         if (known := self._open.get(path)) is not None:
-            self._open.move_to_end(path)
             return path, known
         with suppress(OSError):  # not there yet, or a link is on the way
-            return path, self._kept(path, openat2(self._top, path, _DIRECTORY, 0, _PLAIN))
+            return path, self._open.keep(path, openat2(self._top, path, _DIRECTORY, 0, _PLAIN))
         here, directory = b"", self._top
         todo = path.split(b"/")[::-1]
         links = 0
@@ -292,7 +283,7 @@ class _Upper:
                 continue
             links += 1
             if links > _LINKS:
-                raise LayerError(f"too many symbolic links on the way to {path[:200].decode(errors='replace')!r}")
+                raise LayerError(f"too many symbolic links on the way to {shown(path)}")
             todo += target.split(b"/")[::-1]
             if target.startswith(b"/"):
                 here, directory = b"", self._top
@@ -301,7 +292,6 @@ class _Upper:
     def _enter(self, path: bytes, name: bytes, parent: bytes, directory: int, entry: Entry) -> int | bytes:
         """A descriptor of one directory in another; or, if it is a link in the image, where that leads."""
         if (known := self._open.get(path)) is not None:
-            self._open.move_to_end(path)
             return known
         found = self._found(name, directory)
         if found is None:
@@ -315,7 +305,7 @@ class _Upper:
             self._implied(path, name, directory, entry)
             self._mark_opaque(path, name, directory)
             return self._opened(path, name, directory)
-        raise LayerError(f"{path[:200].decode(errors='replace')!r} is no directory, but the archive has files below it")
+        raise LayerError(f"{shown(path)} is no directory, but the archive has files below it")
 
     def _enter_lower(self, path: bytes, name: bytes, parent: bytes, directory: int, entry: Entry) -> int | bytes:
         lower = self._below(parent, name)
@@ -326,8 +316,7 @@ class _Upper:
         if stat.S_ISLNK(found.st_mode):
             return os.readlink(lower)
         if not stat.S_ISDIR(found.st_mode):
-            shown = path[:200].decode(errors="replace")
-            raise LayerError(f"{shown!r} is no directory, but the archive has files below it")
+            raise LayerError(f"{shown(path)} is no directory, but the archive has files below it")
         os.mkdir(name, 0o700, dir_fd=directory)
         made = self._opened(path, name, directory)
         nodes.set_directory(_described(path, Kind.DIRECTORY, found, lower), made)
@@ -343,13 +332,7 @@ class _Upper:
     def _opened(self, path: bytes, name: bytes, directory: int) -> int:
         if (known := self._open.get(path)) is not None:
             return known
-        return self._kept(path, os.open(name, _DIRECTORY, dir_fd=directory))
-
-    def _kept(self, path: bytes, handle: int) -> int:
-        self._open[path] = handle
-        if len(self._open) > _OPEN_AT_ONCE:
-            os.close(self._open.popitem(last=False)[1])
-        return handle
+        return self._open.keep(path, os.open(name, _DIRECTORY, dir_fd=directory))
 
     def _reopened(self, path: bytes) -> int:
         """A directory whose true path is known, from the top."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from builder.errors import LayerError
 from builder.layers.diff import is_portable
+from builder.snapshots.trees import remove_tree_at
 from registry.archive.tarformat import Entry, Kind
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -20,6 +21,31 @@ class Content(Protocol):
     """Something that can write a file's bytes."""
 
     def write_to(self, file: int) -> None: ...
+
+
+def make_directory(name: bytes, parent: int) -> bool:
+    """Make it, unless it is there already; whether something else had to give way to it."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            return False
+        os.unlink(name, dir_fd=parent)
+        os.mkdir(name, 0o700, dir_fd=parent)
+        return True
+    return False
+
+
+def remove(name: bytes, directory: int) -> bool:
+    """Remove what is there, if anything; whether it was a directory."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+    except IsADirectoryError:
+        remove_tree_at(name, directory)
+        return True
+    return False
 
 
 def make_file(entry: Entry, name: bytes, directory: int, content: Content) -> None:

@@ -14,7 +14,6 @@ import errno
 import os
 import posixpath
 import stat
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,15 +21,15 @@ from io import FileIO
 from typing import Self
 
 from builder.dockerfile.ignore import IgnoreRules
-from builder.errors import BuilderError, LayerError, layer_errors
+from builder.errors import BuilderError, layer_errors
 from builder.layers import nodes
 from builder.layers.ahead import Ahead
-from builder.layers.apply import inside
+from builder.layers.apply import explained, inside
 from builder.layers.content import copy_content
 from builder.layers.diff import is_portable
+from builder.layers.directories import OpenDirectories
 from builder.ops.modes import Change, find_owner, parse_chmod
 from builder.ops.sources import Found, Item, Source, find, resolve, walk
-from builder.snapshots.trees import remove_tree_at
 from registry.archive.reader import TarReader, starts_archive
 from registry.archive.tarformat import Entry, Kind
 from registry.archive.unpacking import Limits, unpacked
@@ -43,7 +42,6 @@ _PLAIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_AT_ONCE = 64
 _SMALL = 128 * 1024
 
 
@@ -118,7 +116,7 @@ class _Copy:
         self._excludes = IgnoreRules.of(request.excludes)
         self._target, found = self._resolved(request.destination)
         self._is_directory = request.destination.endswith("/") or (found is not None and stat.S_ISDIR(found.st_mode))
-        self._open: OrderedDict[str, int] = OrderedDict()
+        self._open = OpenDirectories[str]()
         self._links: dict[tuple[int, int], tuple[str, str]] = {}
         self._times: dict[str, int] = {}
         self.files = 0
@@ -130,8 +128,7 @@ class _Copy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for handle in self._open.values():
-            os.close(handle)
+        self._open.close()
 
     def found(self, source: Source | Inline | Fetched) -> list[Found]:
         return find(source) if isinstance(source, Source) else []
@@ -367,15 +364,14 @@ class _Copy:
             missing.append(here)
             here = posixpath.dirname(here)
         for step in reversed(missing):
-            handle = self._kept(step, self._made(posixpath.basename(step), handle))
+            handle = self._open.keep(step, self._made(posixpath.basename(step), handle))
         return handle
 
     def _existing(self, path: str) -> int | None:
         if (known := self._open.get(path)) is not None:
-            self._open.move_to_end(path)
             return known
         try:
-            return self._kept(path, open_in_root(self._rootfs, path, _DIRECTORY))
+            return self._open.keep(path, open_in_root(self._rootfs, path, _DIRECTORY))
         except FileNotFoundError:
             return None
         except NotADirectoryError:
@@ -386,12 +382,6 @@ class _Copy:
         handle = os.open(name, _DIRECTORY, dir_fd=parent)
         os.fchown(handle, *(self._owner or (0, 0)))
         os.fchmod(handle, self._made_mode)
-        return handle
-
-    def _kept(self, path: str, handle: int) -> int:
-        self._open[path] = handle
-        if len(self._open) > _OPEN_AT_ONCE:
-            os.close(self._open.popitem(last=False)[1])
         return handle
 
     @contextmanager
@@ -423,8 +413,7 @@ class _Copy:
                 try:
                     self._member(entry, reader)
                 except OSError as error:
-                    shown = entry.name[:200].decode(errors="replace")
-                    raise LayerError(f"can't unpack {shown!r}: {error.strerror}") from error
+                    raise explained(entry, error) from error
 
     def _member(self, entry: Entry, reader: TarReader) -> None:
         path = os.fsdecode(inside(entry.name))
@@ -437,7 +426,8 @@ class _Copy:
         directory = self._directory(place)
         raw = os.fsencode(name)
         if entry.kind is Kind.DIRECTORY:
-            self._member_is_directory(entry, raw, directory)
+            nodes.make_directory(raw, directory)
+            nodes.set_directory(entry, self._directory(posixpath.join(place, name)))
             self._times[posixpath.join(place, name)] = entry.mtime_ns
         elif entry.kind is Kind.HARDLINK:
             self._member_is_link(entry, place, raw, directory)
@@ -452,25 +442,12 @@ class _Copy:
     def _member_directory(self, path: str) -> str:
         """Where a directory of the archive lies in the root filesystem, links followed."""
         known = posixpath.join(self._target, path) if path else self._target
-        if known not in self._open:
+        if self._open.get(known) is None:
             try:
-                self._kept(known, openat2(self._rootfs, known or ".", _DIRECTORY, 0, _PLAIN))
+                self._open.keep(known, openat2(self._rootfs, known or ".", _DIRECTORY, 0, _PLAIN))
             except OSError:  # not there yet, or a link is on the way
                 return self._resolved(known)[0]
         return known
-
-    def _member_is_directory(self, entry: Entry, name: bytes, parent: int) -> None:
-        try:
-            os.mkdir(name, 0o700, dir_fd=parent)
-        except FileExistsError:
-            if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-                os.unlink(name, dir_fd=parent)
-                os.mkdir(name, 0o700, dir_fd=parent)
-        directory = os.open(name, _DIRECTORY, dir_fd=parent)
-        try:
-            nodes.set_directory(entry, directory)
-        finally:
-            os.close(directory)
 
     def _member_is_link(self, entry: Entry, place: str, name: bytes, directory: int) -> None:
         above, target = posixpath.split(os.fsdecode(inside(entry.link)))
@@ -481,14 +458,8 @@ class _Copy:
 
     def _forget(self, path: str, name: bytes, directory: int) -> None:
         """Make room for a member; what it replaces may be a directory that we know."""
-        try:
-            os.unlink(name, dir_fd=directory)
-        except FileNotFoundError:
-            pass
-        except IsADirectoryError:
-            remove_tree_at(name, directory)
-            for known in [known for known in self._open if known == path or known.startswith(path + "/")]:
-                os.close(self._open.pop(known))
+        if nodes.remove(name, directory):
+            self._open.forget(path)
 
 
 def is_archive(path: str) -> bool:
