@@ -702,13 +702,18 @@ def _complain(error: Exception) -> int:
     """Tell of one failure among several things to do, as main() would of a single one."""
     if not hasattr(error, "hint"):
         raise error
-    click.echo(f"error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""), err=True)
+    _tell(f"error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))
     return 1
+
+
+def _tell(text: str) -> None:
+    """On stderr, without what could drive a terminal: it may quote an image of strangers."""
+    click.echo("".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text), err=True)
 
 
 def _warn(running: "Running") -> None:
     for text in running.warnings:
-        click.echo(f"warning: {text}", err=True)
+        _tell(f"warning: {text}")
 
 
 def _code(outcome: "Exit | None") -> int:

@@ -37,7 +37,8 @@ def command_line(record: Record, *, full: bool = False) -> str:
     text = " ".join(record.argv)
     if not full and len(text) > 20:
         text = text[:19] + "…"
-    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    plain = text.replace("\\", "\\\\").replace('"', '\\"')
+    quoted = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in plain)
     return f'"{quoted}"'
 
 

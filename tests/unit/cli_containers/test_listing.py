@@ -37,6 +37,7 @@ def test_commands_are_quoted_and_cut() -> None:
     assert command_line(RECORD) == '"sleep 600"'
     long = replace(RECORD, cmd=("sh", "-c", 'echo "a long line"'))
     assert command_line(long) == '"sh -c echo \\"a long …"'
+    assert command_line(replace(RECORD, cmd=("a\n\x1b[2J",))) == '"a\\n\\x1b[2J"'
     assert command_line(long, full=True) == '"sh -c echo \\"a long line\\""'
 
 
