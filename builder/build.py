@@ -16,7 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from builder.dockerfile.instructions import Advice, Dockerfile, DockerfileError, Position
+from builder.checking import check_build
+from builder.checks import Finding
+from builder.dockerfile.instructions import Dockerfile, DockerfileError, Position
 from builder.dockerfile.memo import parse_remembered
 from builder.errors import BuilderError, BuildFailed
 from builder.excerpt import excerpt
@@ -31,7 +33,7 @@ from builder.ops.workshop import Secret, Workshop
 from builder.plan.options import BaseImage, PlanOptions
 from builder.plan.planner import Plan, make_plan
 from builder.plan.vertices import ImageOp, RunOp, in_order
-from builder.progress import Listener, Reporter
+from builder.progress import Listener, Reporter, Warned
 from builder.solver.keys import image_key
 from builder.solver.results import Tree
 from builder.solver.scheduler import run_graph
@@ -82,7 +84,7 @@ class BuildResult:
     digest: Digest  # of the manifest
     size: int  # of the manifest
     tags: tuple[Reference, ...] = ()
-    advice: tuple[Advice, ...] = ()
+    findings: tuple[Finding, ...] = ()  # of the build checks
 
 
 class Builder:
@@ -122,6 +124,7 @@ class _Build:
         self._reporter = reporter
         self._resources = ExitStack()
         self._contexts: dict[str, ContextFiles] = {}
+        self._findings: tuple[Finding, ...] = ()
         named = [name for output in request.outputs if output.keeps_image for name in output.names]
         self._tags = tuple(dict.fromkeys((*request.tags, *(Reference.parse(name).tagged for name in named))))
 
@@ -145,7 +148,7 @@ class _Build:
             assert main.dockerfile is not None, "a main context has a Dockerfile"
             text, name = main.dockerfile
             lines = text.decode(errors="replace")
-            plan = self._plan(parse_remembered(text, name, self._root / "parsed"), lines)
+            plan = self._plan(parse_remembered(text, name, self._root / "parsed"), lines, main)
             with self._workshop(plan) as shop:
                 solver = Solver(shop, self._reporter, self._context)
                 tree = self._solve(plan, solver, lines)
@@ -167,21 +170,36 @@ class _Build:
             self._contexts[name] = ContextFiles(self._resources.enter_context(context))
         return self._contexts[name]
 
-    def _plan(self, dockerfile: Dockerfile, text: str) -> Plan:
+    def _plan(self, dockerfile: Dockerfile, text: str, main: Context) -> Plan:
         request = self._request
         options = PlanOptions(
             target=request.target, build_args=request.build_args, labels=request.labels, platform=request.platform,
             network=request.network, hosts=request.hosts, contexts=request.contexts, allow=request.allow,
             no_cache=request.no_cache,
         )  # fmt: skip
+        bases = StoreBases(self._store, request, self._reporter)
         try:
-            plan = make_plan(dockerfile, options, StoreBases(self._store, request, self._reporter))
+            plan = make_plan(dockerfile, options, bases)
         except DockerfileError as error:
             shown = excerpt(text, error.at)
             raise DockerfileError(error.problem, at=error.at, hint=error.hint, excerpt=shown) from None
-        for advice in plan.advice:
-            self._reporter.notice(f"{advice.rule}: {advice.message} ({advice.at.file}:{advice.at.line})")
+        self._check(dockerfile, text, main, bases.found)
         return plan
+
+    def _check(self, dockerfile: Dockerfile, text: str, main: Context, bases: Mapping[str, BaseImage]) -> None:
+        """Tell what the build checks find. Raises DockerfileError: the file's check directive makes an error of it."""
+        report = check_build(dockerfile, self._request, main, bases, self._root / "parsed")
+        self._findings = report.findings
+        for found in report.findings:
+            self._reporter.warn(Warned(str(found), found.about.description, found.about.url, excerpt(text, found.at)))
+        if report.violated:
+            at = next(found.at for found in report.findings if found.rule in report.violated)
+            raise DockerfileError(
+                f"lint violation found for rules: {', '.join(report.violated)}",
+                at=at,
+                hint="# check=error=true makes warnings errors",
+                excerpt=excerpt(text, at),
+            )
 
     def _workshop(self, plan: Plan) -> Workshop:
         request = self._request
@@ -217,7 +235,7 @@ class _Build:
         image = assemble(plan, tree, solver.made, epoch=epoch, time_of=self._time_of)
         exporter = Exporter(image, tree, solver.shop, self._tags, self._reporter)
         exporter.export(request.outputs or (Output("image"),), push=request.push)
-        return BuildResult(image.config_digest, image.digest, len(image.manifest_content), self._tags, plan.advice)
+        return BuildResult(image.config_digest, image.digest, len(image.manifest_content), self._tags, self._findings)
 
     def _time_of(self, config: bytes) -> str:
         """When the image of this config was made first: so a build that is all cached gives that very image."""
@@ -237,6 +255,7 @@ class StoreBases:
     store: ContentStore
     request: BuildRequest
     reporter: Reporter
+    found: dict[str, BaseImage] = field(default_factory=dict)  # by the name in the Dockerfile
 
     def resolve(self, name: str, at: Position) -> BaseImage:
         try:
@@ -247,7 +266,8 @@ class StoreBases:
             found = self._pulled(reference, at)
         if len(found.manifest.layers) != len(found.config.rootfs.diff_ids):
             raise BuilderError(f"image {reference} is broken: its config and manifest differ in layers", hint="pull it")
-        return BaseImage(str(reference), found.digest, found.manifest.layers, found.config)
+        self.found[name] = BaseImage(str(reference), found.digest, found.manifest.layers, found.config)
+        return self.found[name]
 
     def _local(self, reference: Reference) -> StoredImage | None:
         try:

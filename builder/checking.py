@@ -6,15 +6,16 @@ Not here: the rules (checks/), how findings look on the way (pybuild/cli/progres
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.checks import BaseFacts, Facts, Report
 from builder.checks.memo import check_remembered
-from builder.dockerfile.instructions import Dockerfile
+from builder.dockerfile.instructions import Dockerfile, DockerfileError
 from builder.dockerfile.memo import parse_remembered
 from builder.errors import ContextError
+from builder.excerpt import excerpt
 from builder.ops.context import Context
 from builder.plan.options import BaseImage
 from registry.errors import RegistryError
@@ -26,25 +27,42 @@ if TYPE_CHECKING:
     from builder.checks.outline import Outline, Target
 
 
-@dataclass(frozen=True, slots=True)
 class Inspection:
-    """A Dockerfile that is looked at but not built."""
+    """A Dockerfile that is looked at but not built. What it can't be read for shows when it is asked for something."""
 
-    dockerfile: Dockerfile
-    content: bytes
-    facts: Facts
+    def __init__(self, content: bytes, name: str, memory: Path, facts: Facts) -> None:
+        self.content = content
+        self.text = content.decode(errors="replace")
+        self._name = name
+        self._memory = memory
+        self._facts = facts
+
+    @cached_property
+    def dockerfile(self) -> Dockerfile:
+        return parse_remembered(self.content, self._name, self._memory)
 
     def report(self) -> Report:
+        """All findings, and the error if there is one: it has the lines around its place."""
         from builder.checks.walk import check
 
-        return check(self.dockerfile, self.facts)
+        try:
+            report = check(self.dockerfile, self._facts)
+        except DockerfileError as error:
+            return Report(error=error)
+        fault = report.error
+        if fault is None:
+            return report
+        shown = DockerfileError(fault.problem, at=fault.at, hint=fault.hint, excerpt=excerpt(self.text, fault.at))
+        return Report(report.findings, shown, report.error_wanted)
 
     def outline(self) -> "Outline":
+        """Raises DockerfileError."""
         from builder.checks.outline import make_outline
 
-        return make_outline(self.dockerfile, self.facts)
+        return make_outline(self.dockerfile, self._facts)
 
     def targets(self) -> "tuple[Target, ...]":
+        """Raises DockerfileError."""
         from builder.checks.outline import list_targets
 
         return list_targets(self.dockerfile)
@@ -52,11 +70,9 @@ class Inspection:
 
 @contextmanager
 def inspection(root: Path, store: ContentStore, request: "BuildRequest") -> Iterator[Inspection]:
-    """Open the context and read the Dockerfile. Of base images only those in the store are known.
+    """Open the context and find the Dockerfile. Of base images only those in the store are known.
 
-    Raises:
-        DockerfileError: it can't be read.
-        ContextError: the context can't.
+    Raises ContextError: there is no such context or Dockerfile.
     """
     with Context.open(request.context, dockerfile=request.dockerfile, stdin=request.stdin) as context:
         assert context.dockerfile is not None, "a main context has a Dockerfile"
@@ -71,7 +87,7 @@ def inspection(root: Path, store: ContentStore, request: "BuildRequest") -> Iter
                 return None
 
         facts = _facts(request, context, base, all_stages=True)
-        yield Inspection(parse_remembered(content, name, root / "parsed"), content, facts)
+        yield Inspection(content, name, root / "parsed", facts)
 
 
 def check_build(

@@ -204,14 +204,6 @@ Known = (
 )
 
 
-class Advice(Struct, frozen=True):
-    """Something that works but hurts; `rule` is BuildKit's name of the check."""
-
-    rule: str
-    message: str
-    at: Position
-
-
 class Dockerfile(Struct, frozen=True):
     """A parsed file: global ARGs first, then stages in order."""
 
@@ -221,4 +213,3 @@ class Dockerfile(Struct, frozen=True):
     checks: str = ""  # value of the check= directive
     comments: tuple[tuple[str, ...], ...] = ()  # of each instruction: the lines of the comment block directly above
     empty_continuations: tuple[int, ...] = ()  # last lines of the instructions that have a blank line inside
-    warnings: tuple[Advice, ...] = ()

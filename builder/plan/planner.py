@@ -15,7 +15,6 @@ from builder.dockerfile import parse_trigger
 from builder.dockerfile.expand import ExpansionError, expand_words
 from builder.dockerfile.instructions import (
     Add,
-    Advice,
     Arg,
     Cmd,
     Copy,
@@ -44,7 +43,7 @@ from builder.plan.mounts import Inputs, MountWords, plan_mount
 from builder.plan.options import BaseImage, Bases, PlanOptions
 from builder.plan.ports import PortError, expose
 from builder.plan.scope import Scope, declare_global, expanded, predefined, proxies
-from builder.plan.stages import StageDefinition, Stages, did_you_mean, touches_files
+from builder.plan.stages import StageDefinition, Stages, touches_files
 from builder.plan.vertices import (
     ContextOp,
     CopyOp,
@@ -82,7 +81,6 @@ class Plan:
     config: ImageConfig  # complete but for layers and times
     base: BaseImage | None
     steps: tuple[Step, ...]  # on top of the base image's history
-    advice: tuple[Advice, ...] = ()
 
 
 def make_plan(dockerfile: Dockerfile, options: PlanOptions, bases: Bases) -> Plan:
@@ -131,7 +129,6 @@ class _Planner:
         self._stages = Stages.split(dockerfile)
         self._planned: dict[int, _Stage] = {}
         self._images: dict[str, BaseImage] = {}
-        self._advice = list(dockerfile.warnings)
         self._proxies = proxies(options.build_args)
         known = predefined(options.platform, options.target.lower())
         self._global = declare_global(self._stages.global_args, options.build_args, known, dockerfile.escape)
@@ -140,7 +137,7 @@ class _Planner:
         stage = self._stage(self._stages.target(self._options.target))
         labels = {**stage.config.labels, **self._options.labels}
         config = ImageConfig(platform=stage.platform, config=replace(stage.config, labels=labels), author=stage.author)
-        return Plan(stage.vertex, config, stage.base, tuple(stage.steps), tuple(self._advice))
+        return Plan(stage.vertex, config, stage.base, tuple(stage.steps))
 
     # stages
 
@@ -155,7 +152,7 @@ class _Planner:
     def _begin(self, definition: StageDefinition) -> tuple[_Stage, list[Instruction]]:
         """The state after FROM, and the ONBUILD triggers to run first."""
         from_ = definition.from_
-        name = expanded(from_.image, self._global, from_.at, escape=self._dockerfile.escape, unset=self._unset)
+        name = expanded(from_.image, self._global, from_.at, escape=self._dockerfile.escape)
         if not name:
             raise DockerfileError(
                 f"base name ({from_.image}) should not be blank", at=from_.at, hint="give the ARG a default before FROM"
@@ -183,7 +180,7 @@ class _Planner:
         )  # fmt: skip
 
     def _on_image(self, definition: StageDefinition, name: str) -> _Stage:
-        scope = Scope(self._options.build_args, self._global, self._dockerfile.escape, self._unset)
+        scope = Scope(self._options.build_args, self._global, self._dockerfile.escape)
         place = self._options.contexts.get(name)
         if name == "scratch":
             return _Stage(definition, Vertex(ScratchOp()), scope, _EMPTY, self._options.platform)
@@ -203,7 +200,7 @@ class _Planner:
     def _check_platform(self, from_: From) -> None:
         if not from_.platform:
             return
-        text = expanded(from_.platform, self._global, from_.at, escape=self._dockerfile.escape, unset=self._unset)
+        text = expanded(from_.platform, self._global, from_.at, escape=self._dockerfile.escape)
         try:
             wanted = Platform.parse(text).normal
         except RegistryError as error:
@@ -468,12 +465,6 @@ class _Planner:
         total = str(stage.total)
         name = f"{stage.definition.name} " if len(self._stages.definitions) > 1 else ""
         return f"[{name}{stage.done:>{len(total)}}/{total}] {' '.join(text.split())}"
-
-    def _unset(self, name: str, at: Position) -> None:
-        known = [*self._global]
-        near = did_you_mean(name, known) if name not in known else None
-        hint = f" ({near})" if near and near.startswith("did") else ""
-        self._advice.append(Advice("UndefinedVar", f"Usage of undefined variable '${name}'{hint}", at))
 
 
 def _within(cwd: str, destination: str) -> str:

@@ -3,7 +3,7 @@
 ARG and ENV write into one environment, so the later declaration wins; only ENV reaches the image's config.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from builder.dockerfile.expand import ExpansionError, expand, expand_body
@@ -14,8 +14,6 @@ from registry.model.platform import native
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 # build arguments that steer BuildKit itself and never become a variable of RUN
 _STEERING = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
-
-Unset = Callable[[str, Position], None]
 
 
 def predefined(platform: Platform, target: str) -> dict[str, str]:
@@ -45,19 +43,18 @@ class Scope:
     build_args: Mapping[str, str]
     global_args: Mapping[str, str]
     escape: str = "\\"
-    unset: Unset | None = None
     environment: dict[str, str] = field(default_factory=dict)
     declared: list[str] = field(default_factory=list)  # ARGs in order of declaration
 
     def child(self) -> "Scope":
         """For FROM of this stage: everything is inherited."""
         return Scope(
-            self.build_args, self.global_args, self.escape, self.unset, dict(self.environment), list(self.declared)
+            self.build_args, self.global_args, self.escape, dict(self.environment), list(self.declared)
         )
 
     def expand(self, word: str, at: Position, *, body: bool = False) -> str:
         """Raises DockerfileError: the word's own fault, or `${name:?message}` of an unset variable."""
-        return expanded(word, self.environment, at, escape=self.escape, unset=self.unset, body=body)
+        return expanded(word, self.environment, at, escape=self.escape, body=body)
 
     def declare(self, arg: Arg) -> list[tuple[str, str | None]]:
         """Take ARG in: a build argument wins over the default here, which wins over the global ARG.
@@ -98,18 +95,12 @@ def expanded(
     at: Position,
     *,
     escape: str,
-    unset: Unset | None = None,
     body: bool = False,
 ) -> str:
     """Expand one word, or the body of a heredoc, of the instruction at `at`."""
-    missing: set[str] = set()
     try:
         if body:
-            return expand_body(word, variables, missing=missing)
-        return expand(word, variables, escape=escape, missing=missing)
+            return expand_body(word, variables)
+        return expand(word, variables, escape=escape)
     except ExpansionError as error:
         raise DockerfileError(error.problem, at=at, hint=error.hint) from None
-    finally:
-        if unset is not None:
-            for name in sorted(missing):
-                unset(name, at)

@@ -20,6 +20,7 @@ from registry.model.platform import native
 if TYPE_CHECKING:
     from builder.build import BuildRequest, BuildResult, Secret
     from builder.exporters import Output
+    from pybuild.cli.checks import Call
     from pybuild.cli.door import Globals
 
 ENTITLEMENTS = frozenset({"network.host", "security.insecure"})
@@ -68,6 +69,8 @@ Examples:
 @click.option(
     "--attest", "--provenance", "--sbom", "attest", metavar="KIND", help="Attestations are not supported yet."
 )
+@click.option("--call", default="build", metavar="NAME[,format=json]", help="build, or: check, outline, targets.")
+@click.option("--check", is_flag=True, help="The same as --call=check: look for mistakes, build nothing.")
 @click.pass_obj
 def build(settings: "Globals", /, **words: object) -> None:
     """Build an image from a Dockerfile and a directory, an archive (-) or a lone Dockerfile (-)."""
@@ -76,8 +79,16 @@ def build(settings: "Globals", /, **words: object) -> None:
 
     line = Line(**words)  # type: ignore[arg-type]  # click has made them so
     request = line.request()
+    if (call := line.question()) is not None:
+        from pybuild.cli.checks import answer
+
+        raise click.exceptions.Exit(answer(settings.root, request, call))
     style = "quiet" if line.quiet else line.progress
-    with _sigterm_is_an_interrupt(), Builder(settings.root) as builder, progress_to(sys.stderr, style) as listener:
+    with (
+        _sigterm_is_an_interrupt(),
+        Builder(settings.root) as builder,
+        progress_to(sys.stderr, style, debug=settings.debug) as listener,
+    ):
         result = builder.build(request, listener)
     if line.metadata_file is not None:
         line.metadata_file.write_text(json.dumps(metadata(result), indent=2) + "\n", encoding="utf-8")
@@ -117,6 +128,14 @@ class Line:
     quiet: bool
     progress: str
     attest: str | None
+    call: str = "build"
+    check: bool = False
+
+    def question(self) -> "Call | None":
+        """What is asked instead of a build. Raises UsageError."""
+        from pybuild.cli.checks import parse_call
+
+        return parse_call("check" if self.check else self.call) if self.check or self.call != "build" else None
 
     def request(self) -> "BuildRequest":
         """Raises UsageError, RegistryError, BuilderError: a word of it makes no sense."""
