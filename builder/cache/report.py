@@ -12,7 +12,7 @@ from builder.cache.reasons import Reason
 
 FILE = "steps.json"
 CACHED, MISSED, SKIPPED, FAILED, CANCELED = "cached", "missed", "skipped", "failed", "canceled"
-_MOST_CHANGES = 5  # reasons shown in a table; `why STEP` shows all
+MOST = 5  # reasons that a table of all steps shows of each
 
 
 class StepReport(Struct, frozen=True):
@@ -59,19 +59,13 @@ def latest(root: Path) -> Report | None:
     return None
 
 
-def table(steps: Sequence[StepReport]) -> str:
+def table(steps: Sequence[StepReport], *, most: int | None = MOST) -> str:
     """One line a step, and below those that missed what differed."""
     lines: list[str] = []
     for step in steps:
         number = f"#{step.number}" if step.number else "-"
         lines.append(f"{number:<4} {step.outcome.upper():<8} {step.name}")
-        lines += [f"{'':13} {text}" for text in reasons(step, _MOST_CHANGES)]
+        lines += [f"{'':13} {reason.text}" for reason in step.reasons[:most]]
+        if left := len(step.reasons[most:]) if most is not None else 0:
+            lines.append(f"{'':13} and {left} more: pybuild why {step.number}")
     return "".join(f"{line}\n" for line in lines)
-
-
-def reasons(step: StepReport, most: int | None = None) -> list[str]:
-    shown = step.reasons[:most]
-    told = [reason.text for reason in shown]
-    if left := len(step.reasons) - len(shown):
-        told.append(f"and {left} more: pybuild why {step.number}")
-    return told

@@ -6,6 +6,6 @@ Promises: a crash at any line leaves each committed snapshot whole or absent, ne
 Not here: what a layer archive contains (builder/layers); who mounts what (runner/).
 """
 
-from builder.snapshots.snapshots import Snapshot, Snapshots
+from builder.snapshots.snapshots import Snapshot, Snapshots, Stored
 
-__all__ = ["Snapshot", "Snapshots"]
+__all__ = ["Snapshot", "Snapshots", "Stored"]

@@ -73,6 +73,17 @@ class Snapshot:
     work: str
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A snapshot as listings see it. Its files lie in `directory`."""
+
+    key: str
+    parent: str | None
+    committed: bool
+    used: float  # seconds since 1970
+    directory: str
+
+
 class Snapshots:
     """All snapshots below one state root. Safe for many threads and many processes."""
 
@@ -256,6 +267,18 @@ class Snapshots:
             if row is None:
                 return None
             return self._snapshot(row[0], key_or_name, row[1], self._lower(db, row[1]))
+
+    def stored(self) -> list[Stored]:
+        """All of them, parents before children."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT child.id, child.key, parent.key, child.committed, child.used FROM snapshot AS child"
+                " LEFT JOIN snapshot AS parent ON parent.id = child.parent ORDER BY child.id"
+            ).fetchall()
+        return [
+            Stored(key, parent, bool(committed), used, f"{self.root}/{number}")
+            for number, key, parent, committed, used in rows
+        ]
 
     def view(self, name: str | None) -> tuple[str, ...]:
         """Lower directories, topmost first, that show a committed snapshot. Raises SnapshotError if it is not there."""

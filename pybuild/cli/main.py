@@ -15,6 +15,7 @@ COMMANDS = {
     "build": ("pybuild.cli.build", "build", "Build an image from a Dockerfile"),
     "builder": ("pybuild.cli.builder", "builder", "Care for the build cache"),
     "completion": ("pybuild.cli.system", "completion", "Print the completion script for bash, zsh or fish"),
+    "du": ("pybuild.cli.builder", "disk_usage", "Show what takes how much of the disk"),
     "exec": ("pybuild.cli.containers", "exec_", "Run a command in a running container"),
     "image": ("pybuild.cli.images", "image", "List, inspect and remove images"),
     "images": ("pybuild.cli.images", "images", "List images"),
@@ -38,6 +39,7 @@ COMMANDS = {
     "tag": ("pybuild.cli.images", "tag", "Give an image another name"),
     "version": ("pybuild.cli.system", "version", "Show versions"),
     "wait": ("pybuild.cli.containers", "wait", "Wait until containers stop, and print their exit codes"),
+    "why": ("pybuild.cli.builder", "why", "Tell why steps of the last build were not cached"),
 }
 INTERRUPTED = 130
 

@@ -4,7 +4,7 @@ from registry.storage.blobs import Ingest
 from registry.storage.leases import Lease
 from registry.storage.store import ContentStore
 from registry.storage.uploads import Upload
-from registry.storage.values import CacheEntry, Collected, StoredImage, StoredManifest, StoredTag
+from registry.storage.values import CacheEntry, Collected, StoredBlob, StoredImage, StoredManifest, StoredTag
 
 __all__ = [
     "CacheEntry",
@@ -12,6 +12,7 @@ __all__ = [
     "ContentStore",
     "Ingest",
     "Lease",
+    "StoredBlob",
     "StoredImage",
     "StoredManifest",
     "StoredTag",

@@ -21,6 +21,7 @@ from registry.storage.database import Database
 from registry.storage.failures import explained
 from registry.storage.files import Files, start_writeback, write_all
 from registry.storage.leases import Lease
+from registry.storage.values import StoredBlob
 
 SMALL = 4 * 1024 * 1024  # bytes; what `read` takes into memory unless told otherwise
 _IN_A_ROW = 8  # tries to publish against collectors that remove the name again
@@ -41,6 +42,15 @@ class Blobs:
         if found is None:
             raise unknown_blob(digest)
         return int(found[0])
+
+    def all(self) -> list[StoredBlob]:
+        rows = self._database.rows(
+            "SELECT digest, size, EXISTS (SELECT 1 FROM repo_blob l WHERE l.digest = b.digest), "
+            "EXISTS (SELECT 1 FROM cache_hold h WHERE h.digest = b.digest), "
+            "EXISTS (SELECT 1 FROM lease_blob p WHERE p.digest = b.digest) "
+            "FROM blob b WHERE state = 'live' ORDER BY digest"
+        )
+        return [StoredBlob(Digest.parse(digest), size, *map(bool, uses)) for digest, size, *uses in rows]
 
     def path(self, digest: Digest) -> Path:
         self.size(digest)

@@ -31,7 +31,7 @@ from registry.storage.leases import Lease
 from registry.storage.manifests import Manifests
 from registry.storage.repositories import Repositories
 from registry.storage.uploads import Upload, Uploads
-from registry.storage.values import CacheEntry, Collected, StoredManifest, StoredTag
+from registry.storage.values import CacheEntry, Collected, StoredBlob, StoredManifest, StoredTag
 
 LAYOUT = "1"
 GRACE_SECONDS = 3600.0
@@ -87,6 +87,10 @@ class ContentStore:
     def read(self, digest: Digest, limit: int = SMALL) -> bytes:
         """A small blob, verified once more. Raises SizeInvalid beyond `limit`, DigestInvalid if the disk lies."""
         return self._blobs.read(digest, limit)
+
+    def blobs(self) -> list[StoredBlob]:
+        """Every blob, with who needs it."""
+        return self._blobs.all()
 
     def put(self, content: bytes, expected: Digest | None = None, lease: Lease | None = None) -> Digest:
         return self._blobs.put(content, expected, lease)

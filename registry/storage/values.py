@@ -57,3 +57,14 @@ class CacheEntry:
     holds: tuple[Digest, ...]
     created: float  # seconds since 1970, as `used`
     used: float  # exact to a few minutes only
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob, and who needs it."""
+
+    digest: Digest
+    size: int
+    linked: bool  # some repository has it
+    cached: bool  # a record of the build cache speaks of it
+    leased: bool  # somebody works with it

@@ -149,3 +149,18 @@ def test_a_closed_store_says_so(root: Path) -> None:
     store.close()
     with pytest.raises(StoreError, match="closed"):
         store.has(HELLO)
+
+
+def test_all_blobs_are_listed_with_who_needs_them(store: ContentStore) -> None:
+    linked, cached, leased, spare = (store.put(name) for name in (b"linked", b"cached", b"leased", b"spare"))
+    store.link_blob("app", linked)
+    store.cache_put(Digest.of(b"key"), b"record", [cached])
+    with store.lease() as lease:
+        lease.hold(leased)
+        found = {blob.digest: (blob.size, blob.linked, blob.cached, blob.leased) for blob in store.blobs()}
+    assert found == {
+        linked: (6, True, False, False),
+        cached: (6, False, True, False),
+        leased: (6, False, False, True),
+        spare: (5, False, False, False),
+    }
