@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.engine.roots import runtime_dir
+from registry.storage import ContentStore
 
 _PASSWD = "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n"
 _DOCKERFILE = """FROM scratch
@@ -110,14 +111,15 @@ class Pybuild:
             assert [line for line in err.splitlines() if line.startswith("hint: ") and hint in line], err
 
     def state(self) -> dict[str, object]:
-        """What must be the same before and after a failure."""
+        """What must be the same before and after a failure. Blobs may stay until the next collection."""
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        with ContentStore.open(self.root) as store:
+            images = [(str(image.repository), str(image.tag), str(image.digest)) for image in store.images()]
         return {
-            "images": sorted(self.ok("images", "-a", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").splitlines()),
-            "containers": sorted(self.ok("ps", "-a", "--format", "{{.ID}} {{.Names}}").splitlines()),
-            "blobs": sorted(path.name for path in (self.root / "blobs").rglob("*") if path.is_file()),
+            "images": sorted(images),
+            "containers": sorted(os.listdir(self.root / "containers")) if (self.root / "containers").exists() else [],
             "uploads": sorted(path.name for path in (self.root / "uploads").glob("*")),
-            "snapshots": sorted(path.name for path in (self.root / "snapshots").glob("*") if path.is_dir()),
+            "snapshots": sorted(path.name for path in (self.root / "snapshots").glob("[0-9]*") if path.is_dir()),
             "volumes": sorted(path.name for path in (self.root / "volumes").glob("*")),
             "mounts": [line for line in mounts if str(self.root) in line],
             "bridge": os.path.exists(f"/sys/class/net/pb-{runtime_dir(self.root).name}"),
