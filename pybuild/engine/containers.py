@@ -232,6 +232,7 @@ class Containers:
             try:
                 return self._start(record, attach, console_size, claim=claim)
             except BaseException as error:
+                self._end_unseen(record)
                 self._detach(record)
                 code = error.exit_code if isinstance(error, RunnerError) else 128
                 write_state(directory, replace(state, exit_code=code, error=str(error), detached=True))
@@ -488,9 +489,7 @@ class Containers:
         self.records.erase(record.id)
 
     def _end_unseen(self, record: Record) -> None:
-        """The control group of a container that had no supervisor at its end, with what is left in it."""
-        if read_state(self.records.of(record.id)).status != "running":
-            return
+        """The control group of a container whose supervisor was killed, with what is left in it; else there is none."""
         from runner.kernel.cgroups import Cgroup
 
         parent = "/" + (record.options.cgroup_parent or DEFAULT_CGROUP_PARENT).strip("/")
