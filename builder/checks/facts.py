@@ -1,15 +1,15 @@
 """What checks are told beside the Dockerfile."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from builder.dockerfile.ignore import IgnoreRules
 from registry.model import Platform
 from registry.model.platform import native
 
 
-@dataclass(frozen=True, slots=True)
-class BaseFacts:
+class BaseFacts(Struct, frozen=True):
     """What checks want to know of a base image."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -24,8 +24,7 @@ def _unknown(name: str) -> BaseFacts | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What is known. With less known, less is said; nothing wrong is."""
 
     build_args: Mapping[str, str] = field(default_factory=dict)

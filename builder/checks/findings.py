@@ -1,9 +1,13 @@
 """What a check says."""
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
 
-from builder.checks.rules import RULES, Rule
 from builder.dockerfile.instructions import DockerfileError, Position
+
+if TYPE_CHECKING:
+    from builder.checks.rules import Rule
 
 
 class Finding(Struct, frozen=True):
@@ -14,7 +18,10 @@ class Finding(Struct, frozen=True):
     at: Position
 
     @property
-    def about(self) -> Rule:
+    def about(self) -> "Rule":
+        """What there is to know of its rule; loaded when there is a finding."""
+        from builder.checks.rules import RULES
+
         return RULES[self.rule]
 
     def __str__(self) -> str:

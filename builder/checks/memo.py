@@ -7,10 +7,10 @@ import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from builder.checks.facts import Facts
 from builder.checks.findings import Finding, Report
@@ -59,13 +59,10 @@ def check_remembered(
 def _key(dockerfile: Dockerfile, content: bytes, facts: Facts, bases: Mapping[str, str]) -> str:
     room = os.path.dirname(__file__)
     above = os.path.dirname(room)
-    return hashlib.sha256(
-        repr(
-            (
-                "checks", memo.stamps(room, f"{above}/dockerfile", f"{above}/plan"), dockerfile.instructions[0].at.file,
-                content, sorted(facts.build_args.items()), str(facts.platform), facts.target, facts.all_stages,
-                facts.ignore and [(rule.pattern, rule.keeps) for rule in facts.ignore.rules], sorted(facts.contexts),
-                sorted(bases.items()),
-            )
-        ).encode()
-    ).hexdigest()  # fmt: skip
+    known = (
+        *map(memo.stamps, (room, f"{above}/dockerfile", f"{above}/plan")), dockerfile.instructions[0].at.file, content,
+        sorted(facts.build_args.items()), str(facts.platform), facts.target, facts.all_stages,
+        facts.ignore and [(rule.pattern, rule.keeps) for rule in facts.ignore.rules], sorted(facts.contexts),
+        sorted(bases.items()),
+    )  # fmt: skip
+    return hashlib.sha256(repr(("checks", known)).encode()).hexdigest()

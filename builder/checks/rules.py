@@ -1,12 +1,12 @@
 """The rules: names, descriptions and pages; word by word BuildKit's where the rule is, for programs match on them."""
 
-from typing import NamedTuple
+from msgspec import Struct
 
 _PAGES = "https://docs.docker.com/go/dockerfile/rule/"
 _OUR_PAGES = "docs/checks/"
 
 
-class Rule(NamedTuple):
+class Rule(Struct, frozen=True):
     name: str
     description: str
     url: str = ""

@@ -37,9 +37,9 @@ from builder.dockerfile.instructions import (
     Volume,
     Workdir,
 )  # fmt: skip
+from builder.plan.configure import DEFAULT_PATH
 
 DIRECTIVE_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of a base image without one
 _NO_VARIABLES = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
 _SECRET = re.compile("(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE)
 _NO_SECRET = re.compile("(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
@@ -158,9 +158,9 @@ class _Around:
             return below.child(), below.triggers
         base = stage.base
         if base is None:
-            return State({"PATH": _PATH}, complete=False, files=ours.Files.of_image("/")), []
+            return State({"PATH": DEFAULT_PATH}, complete=False, files=ours.Files.of_image("/")), []
         files = ours.Files() if stage.image == "scratch" else ours.Files.of_image(base.workdir)
-        state = State({"PATH": _PATH, **base.environment}, complete=True, shell=base.shell, files=files)
+        state = State({"PATH": DEFAULT_PATH, **base.environment}, complete=True, shell=base.shell, files=files)
         return state, list(base.triggers)
 
 

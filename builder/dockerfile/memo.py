@@ -6,6 +6,7 @@ It is a cache: what is damaged, foreign or gone is parsed again. Only files with
 import hashlib
 import os
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -46,16 +47,12 @@ def _key(content: bytes, file: str) -> str:
     return hashlib.sha256(repr((file, stamps(os.path.dirname(__file__)), content)).encode()).hexdigest()
 
 
-def stamps(*directories: str) -> list[tuple[str, int, int]]:
-    """What tells the sources in `directories` from any other version of them: names, sizes and times."""
-    found: list[tuple[str, int, int]] = []
-    for directory in directories:
-        with os.scandir(directory) as scan:
-            for entry in scan:
-                if entry.name.endswith((".py", ".lark")):
-                    status = entry.stat()
-                    found.append((entry.name, status.st_size, status.st_mtime_ns))
-    return sorted(found)
+@cache
+def stamps(directory: str) -> tuple[tuple[str, int, int], ...]:
+    """What tells the sources in a directory from any other version of them: names, sizes and times."""
+    with os.scandir(directory) as scan:
+        sources = [(entry.name, entry.stat()) for entry in scan if entry.name.endswith((".py", ".lark"))]
+    return tuple(sorted((name, status.st_size, status.st_mtime_ns) for name, status in sources))
 
 
 def keep(content: bytes, place: Path) -> None:

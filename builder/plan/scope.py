@@ -48,9 +48,7 @@ class Scope:
 
     def child(self) -> "Scope":
         """For FROM of this stage: everything is inherited."""
-        return Scope(
-            self.build_args, self.global_args, self.escape, dict(self.environment), list(self.declared)
-        )
+        return Scope(self.build_args, self.global_args, self.escape, dict(self.environment), list(self.declared))
 
     def expand(self, word: str, at: Position, *, body: bool = False) -> str:
         """Raises DockerfileError: the word's own fault, or `${name:?message}` of an unset variable."""

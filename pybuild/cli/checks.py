@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pybuild.cli.plain import plain
 from pybuild.errors import UsageError
 
 if TYPE_CHECKING:
     from builder.build import BuildRequest
-    from builder.checking import Inspection
+    from builder.inspection import Inspection
 
 CALLS = ("check", "outline", "targets")
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
@@ -54,8 +55,8 @@ def answer(root: Path, request: "BuildRequest", call: Call) -> int:
         DockerfileError: the Dockerfile can't be built.
         BuilderError: `# check=error=true`, and there are warnings.
     """
-    from builder.checking import inspection
     from builder.checks.show import outline_json, outline_text, targets_json, targets_text
+    from builder.inspection import inspection
     from registry.storage import ContentStore
 
     with ContentStore.open(root) as store, inspection(root, store, request) as found:
@@ -85,4 +86,4 @@ def _check(found: "Inspection", call: Call) -> int:
 
 def _print(text: str) -> None:
     """A Dockerfile may be a stranger's: nothing of it drives the terminal."""
-    click.echo("".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text), nl=False)
+    click.echo(plain(text), nl=False)
