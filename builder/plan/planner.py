@@ -121,6 +121,9 @@ class _Stage:
             self.vertex = vertex
 
 
+_DEEPEST = 100  # far from Python's own limit
+
+
 class _Planner:
     def __init__(self, dockerfile: Dockerfile, options: PlanOptions, bases: Bases) -> None:
         self._dockerfile = dockerfile
@@ -128,6 +131,7 @@ class _Planner:
         self._bases = bases
         self._stages = Stages.split(dockerfile)
         self._planned: dict[int, _Stage] = {}
+        self._depth = 0  # of stages that are planned for each other
         self._images: dict[str, BaseImage] = {}
         self._proxies = proxies(options.build_args)
         known = predefined(options.platform, options.target.lower())
@@ -143,10 +147,18 @@ class _Planner:
 
     def _stage(self, definition: StageDefinition) -> _Stage:
         if definition.index not in self._planned:
+            if self._depth == _DEEPEST:
+                raise DockerfileError(
+                    f"more than {_DEEPEST} stages stand on each other",
+                    at=definition.from_.at,
+                    hint="join some: FROM an earlier stage goes on where that one ended",
+                )
+            self._depth += 1
             stage, triggers = self._begin(definition)
             for instruction in (*triggers, *definition.instructions):
                 self._take(stage, instruction)
             self._planned[definition.index] = stage
+            self._depth -= 1
         return self._planned[definition.index]
 
     def _begin(self, definition: StageDefinition) -> tuple[_Stage, list[Instruction]]:
