@@ -435,10 +435,10 @@ def _rules(root: Path, found: intake.Found | None) -> IgnoreRules:
     )
 
 
-def _near_path(path: Path) -> str | None:
+def _near_path(path: Path) -> str:
     try:
         names = os.listdir(path.parent)
     except OSError:
-        return None
+        names = []
     near = difflib.get_close_matches(path.name, names, n=1)
-    return f"did you mean {path.parent / near[0]}?" if near else None
+    return f"did you mean {path.parent / near[0]}?" if near else "name a directory, an archive, or - for standard input"

@@ -215,15 +215,18 @@ def _is_visible(source: Source, found: Found) -> bool:
 
 
 def _near(source: Source, path: str) -> str | None:
-    """A name like the one that is missing."""
+    """Where a link leads that has the name, or a name like the one that is missing."""
     above, name = posixpath.split(path)
     with suppress(OSError):
         directory = open_in_root(source.root, above, _DIRECTORY)
         try:
-            near = difflib.get_close_matches(name, os.listdir(directory), 1)
+            names = os.listdir(directory)
+            target = os.readlink(name, dir_fd=directory) if name in names else ""
         finally:
             os.close(directory)
-        if near:
+        if target:
+            return f"it is a link to {target}, and that is not in {source.where}"
+        if near := difflib.get_close_matches(name, names, 1):
             return f"did you mean {posixpath.join(above, near[0])}?"
     return f"paths are relative to {source.where}"
 
