@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pybuild.errors import UsageError
+from pybuild.errors import EngineError, UsageError
 from registry.model import MediaType, Platform
 from registry.model.platform import native
 
@@ -91,13 +91,21 @@ def build(settings: "Globals", /, **words: object) -> None:
     ):
         result = builder.build(request, listener)
     if line.metadata_file is not None:
-        line.metadata_file.write_text(json.dumps(metadata(result), indent=2) + "\n", encoding="utf-8")
+        _write("--metadata-file", line.metadata_file, json.dumps(metadata(result), indent=2) + "\n")
     if request.outputs and not any(output.needs_image for output in request.outputs):
         return  # files only: there is no image to name
     if line.iidfile is not None:
-        line.iidfile.write_text(str(result.image_id), encoding="ascii")
+        _write("--iidfile", line.iidfile, str(result.image_id))
     if not any(output.dest == "-" for output in request.outputs):
         click.echo(str(result.image_id))
+
+
+def _write(option: str, path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        hint = f"choose another place with {option}; the build itself is done"
+        raise EngineError(f"can't write {path}: {error.strerror}", hint=hint) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +158,7 @@ class Line:
             raise UsageError(
                 f"--allow {min(unknown)}: no such right", hint=f"there is {', '.join(sorted(ENTITLEMENTS))}"
             )
-        build_args = dict(_given(word) for word in self.build_args if _is_given(word))
+        build_args = dict(_given(word) for word in map(_named("--build-arg"), self.build_args) if _is_given(word))
         tags = tuple(Reference.parse(tag).tagged for tag in self.tags)
         if any(tag.digest for tag in tags):
             raise UsageError("a name to build has no digest", hint="write NAME or NAME:TAG")
@@ -163,7 +171,7 @@ class Line:
             dockerfile=self.file,
             target=self.target,
             build_args=build_args,
-            labels=dict(word.partition("=")[::2] for word in self.labels),
+            labels=dict(word.partition("=")[::2] for word in map(_named("--label"), self.labels)),
             contexts=dict(_pair(word, "--build-context", "NAME=PATH") for word in self.contexts),
             secrets={secret.id: secret for secret in map(parse_secret, self.secrets)},
             agents=dict(map(_agent, self.agents)),
@@ -221,6 +229,17 @@ def _given(word: str) -> tuple[str, str]:
     return name, value if equals else os.environ[name]
 
 
+def _named(option: str) -> Callable[[str], str]:
+    """A check of words NAME[=VALUE]."""
+
+    def checked(word: str) -> str:
+        if not word.partition("=")[0].strip():
+            raise UsageError(f"{option} {word}: no name", hint=f"write {option} NAME=VALUE")
+        return word
+
+    return checked
+
+
 def _pair(word: str, option: str, form: str) -> tuple[str, str]:
     name, equals, value = word.partition("=")
     if not (equals and name and value):
@@ -240,7 +259,14 @@ def _host(word: str) -> tuple[str, str]:
     name, colon, address = word.partition(":" if "=" not in word else "=")
     if not (colon and name and address):
         raise UsageError(f"--add-host {word}: not of the form NAME:ADDRESS")
-    return name, address.strip("[]")
+    from ipaddress import ip_address
+
+    address = address.strip("[]")
+    try:
+        ip_address(address)
+    except ValueError:
+        raise UsageError(f"--add-host {word}: not an address: {address}", hint="write NAME:10.0.0.1") from None
+    return name, address
 
 
 def _network(name: str) -> str:

@@ -68,6 +68,8 @@ class Reference:
         Raises:
             NameInvalid, TagInvalid, DigestInvalid: which part is wrong.
         """
+        if not text:
+            raise NameInvalid("an image's name is empty", hint="write NAME or NAME:TAG")
         if "://" in text:
             raise NameInvalid(f"not an image's name: {text[:100]!r}", hint="leave out the scheme: write host/path:tag")
         if _IMAGE_ID.fullmatch(text):
