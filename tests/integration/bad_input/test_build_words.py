@@ -84,7 +84,8 @@ class TestAContext:
             for line in (
                 "COPY ../secret /x", "ADD /../secret /x", "COPY a/../../secret /x", "COPY link /x", "ADD absolute /x",
                 "COPY out/secret /x", "RUN --mount=type=bind,source=../secret,target=/m true",
-                "RUN --mount=type=bind,source=absolute,target=/m true", "RUN --mount=type=bind,source=out,target=/m true",
+                "RUN --mount=type=bind,source=absolute,target=/m true",
+                "RUN --mount=type=bind,source=out,target=/m true",
             ):  # fmt: skip
                 context = contexts(f"FROM busybox\n{line}\n", {"a/b": "x"})
                 (context.parent / "secret").write_text("hunter2")
