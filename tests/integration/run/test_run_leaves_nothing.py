@@ -39,7 +39,7 @@ def told(*words: str) -> str:
 
 def snapshot(root: Path) -> dict[str, Any]:
     return {
-        "mounts": Path("/proc/self/mountinfo").read_text(),
+        "mounts": [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if root.name in line],
         "links": told("ip", "-br", "link"),
         "rules": told("nft", "list", "ruleset"),
         "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
