@@ -19,7 +19,8 @@ def make_directory(op: MkdirOp, snapshot: Snapshot) -> int:
     """Work on the snapshot; says 0: nothing went in that has a time."""
     with closing(overlay_tree(snapshot.lower, snapshot.upper, snapshot.work)) as root:
         try:
-            user = resolve_user(root, op.user)
+            # A number alone is the group too, as with --chown (BuildKit's user_linux.go, readUser).
+            user = resolve_user(root, f"{op.user}:{op.user}" if op.user.isdecimal() else op.user)
             _make(root, op.path, user.uid, user.gid)
         except RunnerError as error:
             raise BuilderError(f"WORKDIR {op.path}: {error}", hint=error.hint) from None

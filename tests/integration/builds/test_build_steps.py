@@ -283,6 +283,10 @@ class TestWorkdirAndUser:
             ("a/b", 5, 6, 0o755),
         ]
 
+    def test_a_number_alone_is_the_group_of_directories_too(self, bench: "Bench", base: str) -> None:
+        built = bench.build(base + "FROM base\nUSER 7\nWORKDIR /a\n")
+        assert [(entry.uid, entry.gid) for entry in built.layer(-1)] == [(7, 7)]
+
     def test_an_unknown_user_is_an_error(self, bench: "Bench", base: str) -> None:
         with pytest.raises(BuildFailed, match="nobody-here"):
             bench.build(base + "FROM base\nUSER nobody-here\nRUN true\n")
