@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from pybuild.cli.plain import plain
+
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _GAP = 3  # spaces between columns
 
@@ -56,9 +58,7 @@ def ago(text: str | None, now: datetime | None = None) -> str:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their widest entry, without spaces at the ends of lines, nor what could drive a terminal."""
-    rows = [
-        ["".join(letter if letter.isprintable() else "\ufffd" for letter in entry) for entry in row] for row in rows
-    ]
+    rows = [[plain(entry, keep="") for entry in row] for row in rows]
     widths = [max(map(len, column)) + _GAP for column in zip(*rows, strict=True)]
     return "".join(
         "".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows

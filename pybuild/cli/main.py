@@ -126,14 +126,11 @@ def _report(error: Exception, *, debug: bool) -> int:
     else:
         message = f"internal fault: {type(error).__name__}: {error}"
         hint, code = "this is a bug in pybuild; run again with --debug and report the traceback", 70
+    from pybuild.cli.plain import plain
+
     with contextlib.suppress(OSError):
-        sys.stderr.write(_plain(f"error: {message}\n" + (f"hint: {hint}\n" if hint else "")))
+        sys.stderr.write(plain(f"error: {message}\n" + (f"hint: {hint}\n" if hint else "")))
     return code
-
-
-def _plain(text: str) -> str:
-    """Without what could drive a terminal: errors quote registries, images and archives of strangers."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
 
 
 def _os_error(error: OSError) -> str:

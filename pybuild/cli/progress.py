@@ -24,6 +24,7 @@ from builder.progress import (
     StepStatus,
     Warned,
 )  # fmt: skip
+from pybuild.cli.plain import plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,7 +56,7 @@ def progress_to(stream: TextIO, style: str = "auto", *, debug: bool = False) -> 
             yield show
     finally:
         if warned and style in {"plain", "tty"}:
-            stream.write(_plain("".join(_warnings(warned, debug=debug))))
+            stream.write(plain("".join(_warnings(warned, debug=debug))))
             stream.flush()
 
 
@@ -69,11 +70,6 @@ def _warnings(warned: Sequence[Warned], *, debug: bool) -> Iterator[str]:
             yield f"{warning.description}\n"
             yield f"More info: {warning.url}\n" if warning.url else ""
             yield f"{warning.excerpt}\n\n"
-
-
-def _plain(text: str) -> str:
-    """Without what could drive a terminal: a Dockerfile may be a stranger's."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
 
 
 class _Renderer(Protocol):
