@@ -6,20 +6,25 @@ Not here: the rules and the outline (checks/), what the answers look like (check
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.checking import base_facts, facts_for
-from builder.checks import BaseFacts, Facts, Report
+from builder.checks import BaseFacts, Report
 from builder.checks.outline import Outline, Target, list_targets, make_outline
 from builder.checks.walk import check
-from builder.dockerfile.instructions import Dockerfile, DockerfileError
+from builder.dockerfile.instructions import Dockerfile, DockerfileError, Position
 from builder.dockerfile.memo import parse_remembered
+from builder.errors import NotYet
 from builder.excerpt import excerpt
 from builder.ops.context import Context
+from builder.plan.options import BaseImage, PlanOptions
+from builder.plan.planner import make_plan
+from builder.plan.stages import Stages
 from registry.errors import RegistryError
-from registry.model import Reference
+from registry.model import Platform, Reference
 from registry.storage import ContentStore
 from registry.storage.images import find_image
 
@@ -30,12 +35,14 @@ if TYPE_CHECKING:
 class Inspection:
     """A Dockerfile that is looked at but not built. What it can't be read for shows when it is asked for something."""
 
-    def __init__(self, content: bytes, name: str, memory: Path, facts: Facts) -> None:
-        self.content = content
-        self.text = content.decode(errors="replace")
-        self._name = name
+    def __init__(self, store: ContentStore, request: "BuildRequest", context: Context, memory: Path) -> None:
+        assert context.dockerfile is not None, "a main context has a Dockerfile"
+        self.content, self._name = context.dockerfile
+        self.text = self.content.decode(errors="replace")
         self._memory = memory
-        self._facts = facts
+        self._request = request
+        self._images = _Images(store, request.platform)
+        self._facts = facts_for(request, context, self._images.facts, all_stages=True)
 
     @cached_property
     def dockerfile(self) -> Dockerfile:
@@ -47,11 +54,28 @@ class Inspection:
             report = check(self.dockerfile, self._facts)
         except DockerfileError as error:
             return Report(error=error)
-        fault = report.error
+        fault = report.error or self._fault_of_the_plan()
         if fault is None:
             return report
         shown = DockerfileError(fault.problem, at=fault.at, hint=fault.hint, excerpt=excerpt(self.text, fault.at))
         return Report(report.findings, shown, report.error_wanted)
+
+    def _fault_of_the_plan(self) -> DockerfileError | None:
+        """What a build would end with before its first step. Stages on images that are not here have no plan."""
+        request = self._request
+        count = len(Stages.split(self.dockerfile).definitions)
+        for target in [request.target] if request.target else map(str, range(count)):
+            options = PlanOptions(
+                target=target, build_args=request.build_args, platform=request.platform, network=request.network,
+                contexts=request.contexts, allow=request.allow,
+            )  # fmt: skip
+            try:
+                make_plan(self.dockerfile, options, self._images)
+            except DockerfileError as error:
+                return error
+            except (RegistryError, NotYet):
+                continue
+        return None
 
     def outline(self) -> Outline:
         """Raises DockerfileError."""
@@ -62,6 +86,27 @@ class Inspection:
         return list_targets(self.dockerfile)
 
 
+@dataclass(frozen=True, slots=True)
+class _Images:
+    """Base images, as far as they are in the store."""
+
+    store: ContentStore
+    platform: Platform
+
+    def resolve(self, name: str, at: Position) -> BaseImage:
+        """Raises RegistryError: it is not here."""
+        del at
+        reference = Reference.parse(name).tagged
+        found = find_image(self.store, reference, self.platform)
+        return BaseImage(str(reference), found.digest, found.manifest.layers, found.config)
+
+    def facts(self, name: str) -> BaseFacts | None:
+        try:
+            return base_facts(find_image(self.store, Reference.parse(name).tagged, self.platform).config)
+        except RegistryError:
+            return None
+
+
 @contextmanager
 def inspection(root: Path, store: ContentStore, request: "BuildRequest") -> Iterator[Inspection]:
     """Open the context and find the Dockerfile. Of base images only those in the store are known.
@@ -69,14 +114,4 @@ def inspection(root: Path, store: ContentStore, request: "BuildRequest") -> Iter
     Raises ContextError: there is no such context or Dockerfile.
     """
     with Context.open(request.context, dockerfile=request.dockerfile, stdin=request.stdin) as context:
-        assert context.dockerfile is not None, "a main context has a Dockerfile"
-        content, name = context.dockerfile
-
-        def base(image: str) -> BaseFacts | None:
-            try:
-                return base_facts(find_image(store, Reference.parse(image).tagged, request.platform).config)
-            except RegistryError:
-                return None
-
-        facts = facts_for(request, context, base, all_stages=True)
-        yield Inspection(content, name, root / "parsed", facts)
+        yield Inspection(store, request, context, root / "parsed")

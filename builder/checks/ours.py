@@ -195,10 +195,12 @@ def is_secret_file(source: str, destination: str) -> bool:
     path = source.rstrip("/")
     if _SECRET_PATH.search(path):
         return True
-    name = posixpath.basename(path)
+    name = posixpath.basename(path)[:256]  # no file has a longer one
     if not _SECRET_FILE.fullmatch(name):
         return False
-    return not (name.lower().endswith(".key") and (_PUBLIC.search(name) or destination.startswith(_KEYRINGS)))
+    if not name.lower().endswith(".key"):
+        return True
+    return not (_PUBLIC.search(name) or destination.endswith(".pub") or destination.startswith(_KEYRINGS))
 
 
 def secret_in(text: str) -> str | None:

@@ -106,6 +106,7 @@ _ALL = (
     _ours("PybuildHeredocErrexit", "A heredoc of several commands goes on after one that fails, unless told otherwise"),
     _ours("PybuildManySourcesOneFile", "Several sources need a destination that is a directory"),
     _ours("PybuildDirectoryMode", "Directories that have no x in their mode can't be entered"),
+    _ours("PybuildArgHidesEnv", "ARG takes the place of an ENV of the same name for the rest of the stage"),
     _ours("PybuildSecretInLayer", "What a layer has got stays in it, also when a later step removes it"),
 )
 

@@ -121,6 +121,7 @@ class State:
     environment: dict[str, str]
     complete: bool  # the environment has all variables of the base image
     declared: set[str] = field(default_factory=set)  # ARGs, with a value or without
+    from_env: set[str] = field(default_factory=set)  # variables that ENV set, here or in the base image
     workdir_set: bool = False
     shell: tuple[str, ...] = ()
     triggers: list[str] = field(default_factory=list)
@@ -134,6 +135,7 @@ class State:
             self,
             environment=dict(self.environment),
             declared=set(self.declared),
+            from_env=set(self.from_env),
             triggers=[],
             last={},
             files=self.files.child(),
@@ -161,6 +163,7 @@ class _Around:
             return State({"PATH": DEFAULT_PATH}, complete=False, files=ours.Files.of_image("/")), []
         files = ours.Files() if stage.image == "scratch" else ours.Files.of_image(base.workdir)
         state = State({"PATH": DEFAULT_PATH, **base.environment}, complete=True, shell=base.shell, files=files)
+        state.from_env.update(base.environment)
         return state, list(base.triggers)
 
 
@@ -224,6 +227,7 @@ class _StageWalk:
             if isinstance(instruction, Env):
                 self._check_secret_name("ENV", key.text)
                 self._state.environment[key.text] = value.text
+                self._state.from_env.add(key.text)
             self._check_token(f"{name.upper()} {key.text}", value.text)
 
     def _check_arg(self, arg: Arg) -> None:
@@ -237,6 +241,10 @@ class _StageWalk:
             elif inherits:
                 value = self._around.stages.variables[name]
             if value is not None and name not in _NO_VARIABLES:
+                if name in self._state.from_env and value != self._state.environment[name]:
+                    detail = f"ARG {name} takes the place of the ENV of that name from here on: write ENV after it"
+                    self._say("PybuildArgHidesEnv", detail)
+                self._state.from_env.discard(name)
                 self._state.environment[name] = value
             self._state.declared.add(name)
             argument = Wanted(name, arg.at, value or "", description(self._noted.comments, name))

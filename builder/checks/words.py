@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
+_LONGEST = 100  # letters of a name that was mistyped; a longer one was not typed
+
 
 class Watched(Mapping[str, str]):
     """Variables that note who was asked for, found or not."""
@@ -30,6 +32,8 @@ class Watched(Mapping[str, str]):
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The known word that is nearest, at most two letters away; empty if there is none."""
     best, nearest = 3, ""
+    if len(word) > _LONGEST:
+        return ""
     for other in known:
         if other == word:
             return ""
@@ -47,6 +51,8 @@ def _distance(one: str, other: str, limit: int) -> int:
         before, row[0] = row[0], number
         for column, theirs in enumerate(other, 1):
             before, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, before + (letter != theirs))
+        if min(row) >= limit:
+            return limit  # it only grows
     return min(row[-1], limit)
 
 

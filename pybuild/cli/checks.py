@@ -85,5 +85,4 @@ def _check(found: "Inspection", call: Call) -> int:
 
 
 def _print(text: str) -> None:
-    """A Dockerfile may be a stranger's: nothing of it drives the terminal."""
     click.echo(plain(text), nl=False)

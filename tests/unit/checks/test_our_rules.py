@@ -193,6 +193,39 @@ class TestDirectoryMode(Rule):
         assert self.of(found, f"FROM debian\nCOPY {copy}\n") == []
 
 
+class TestArgHidesEnv(Rule):
+    rule = "PybuildArgHidesEnv"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "FROM debian\nENV V=2\nARG V=1\n",
+            "ARG V=1\nFROM debian\nENV V=2\nARG V\n",
+            "FROM debian AS a\nENV V=2\nFROM a\nARG V=1\n",
+        ],
+    )
+    def test_speaks(self, found: Found, text: str) -> None:
+        assert self.of(found, text) == [text.count("\n")]
+        assert self.silenced(found, text)
+
+    def test_the_base_image_sets_variables_too(self, found: Found) -> None:
+        given = Facts({"V": "1"}, base=lambda name: BaseFacts({"V": "2"}))
+        assert self.of(found, "FROM a\nARG V\n", given) == [2]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "FROM debian\nARG V=1\nENV V=$V\n",
+            "FROM debian\nENV V=2\nARG V\n",
+            "FROM debian\nENV V=2\nARG V=$V\n",
+            "FROM debian AS a\nENV V=2\nFROM debian\nARG V=1\n",
+            "FROM debian\nARG V=1\nARG V=2\n",
+        ],
+    )
+    def test_is_silent(self, found: Found, text: str) -> None:
+        assert self.of(found, text) == []
+
+
 class TestSecretInLayer(Rule):
     rule = "PybuildSecretInLayer"
 
@@ -210,8 +243,9 @@ class TestSecretInLayer(Rule):
     @pytest.mark.parametrize(
         "copy",
         [
-            "id_rsa.pub /x/", "cert.pem /x/", "nginx_signing.key /x/", "a.key /etc/apt/trusted.gpg.d/", "key.js /x/",
-            "keys/ /x/", ".env.example /x/", "environment /x/", "https://example.com/release.key /x/", ".npmrc /x/",
+            "id_rsa.pub /x/", "cert.pem /x/", "nginx_signing.key /x/", "example.key /x/key.pub",
+            "a.key /etc/apt/trusted.gpg.d/", "key.js /x/", "keys/ /x/", ".env.example /x/", "environment /x/",
+            "https://example.com/release.key /x/", ".npmrc /x/",
         ],
     )  # fmt: skip
     def test_is_silent_of_files(self, found: Found, copy: str) -> None:

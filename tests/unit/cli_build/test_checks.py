@@ -86,6 +86,23 @@ def test_what_can_not_be_built_shows_what_was_found_before(ask: Ask, capsys: pyt
     assert "WARNING: LegacyKeyValueFormat" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("FROM scratch AS a\nCOPY --from=b x /\nFROM scratch AS b\nCOPY y /\n", "'b'|b "),
+        ("FROM scratch\nCOPY https://example.com/x /\n", "URL"),
+        ("FROM scratch\nADD --checksum=sha256:00 x /\n", "checksum"),
+    ],
+)
+def test_what_a_build_would_end_with_is_told(ask: Ask, text: str, told: str) -> None:
+    with pytest.raises(DockerfileError, match=told):
+        ask("check", Dockerfile=text)
+
+
+def test_of_images_that_are_not_here_nothing_is_wrong(ask: Ask) -> None:
+    assert ask("check", Dockerfile="FROM somewhere/else:1\nWORKDIR ${HOME:?}\nCOPY --from=other:2 a b\n") == 0
+
+
 def test_what_can_not_be_read_is_in_the_json(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DockerfileError):
         ask("check,format=json", Dockerfile="FROM scratch\nBADCMD\n")
