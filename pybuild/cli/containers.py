@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pybuild.cli.plain import plain
 from pybuild.errors import EngineError
 
 if TYPE_CHECKING:
@@ -708,7 +709,7 @@ def _complain(error: Exception) -> int:
 
 def _tell(text: str) -> None:
     """On stderr, without what could drive a terminal: it may quote an image of strangers."""
-    click.echo("".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text), err=True)
+    click.echo(plain(text), err=True)
 
 
 def _warn(running: "Running") -> None:
