@@ -44,16 +44,29 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 def _distance(one: str, other: str, limit: int) -> int:
     """How many letters must be put in, taken out or changed; `limit` stands for anything from there on."""
+    same = _alike(one, other)
+    one, other = one[same:], other[same:]
+    same = _alike(one[::-1], other[::-1])
+    one, other = one[: len(one) - same], other[: len(other) - same]
     if abs(len(one) - len(other)) >= limit:
         return limit
-    row = list(range(len(other) + 1))
+    row = [min(column, limit) for column in range(len(other) + 1)]
     for number, letter in enumerate(one, 1):
-        before, row[0] = row[0], number
-        for column, theirs in enumerate(other, 1):
-            before, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, before + (letter != theirs))
-        if min(row) >= limit:
+        # Cells further from the diagonal than `limit` can't be below it, so they need not be filled in.
+        first, last = max(1, number - limit), min(len(other), number + limit)
+        before, row[first - 1] = row[first - 1], number if first == 1 else limit
+        for column in range(first, last + 1):
+            here = min(row[column] + 1, row[column - 1] + 1, before + (letter != other[column - 1]))
+            before, row[column] = row[column], here
+        if min(row[first - 1 : last + 1]) >= limit:
             return limit  # it only grows
     return min(row[-1], limit)
+
+
+def _alike(one: str, other: str) -> int:
+    """How many letters at the beginning are the same."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (letter, theirs) in pairs if letter != theirs), min(len(one), len(other)))
 
 
 def quoted(text: str) -> str:
