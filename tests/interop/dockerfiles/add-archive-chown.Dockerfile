@@ -1,0 +1,2 @@
+FROM base
+ADD --chown=app:web tar/plain.tar /x/

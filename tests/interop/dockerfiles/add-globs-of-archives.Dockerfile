@@ -1,0 +1,2 @@
+FROM base
+ADD tar/p* /x/

@@ -1,0 +1,3 @@
+FROM base
+ADD --unpack=false tar/plain.tar /x/
+ADD --unpack=true tar/packed.gz /y/

@@ -1,0 +1,17 @@
+ARG TAG=base
+ARG GLOBAL=global
+ARG NODEFAULT
+FROM $TAG AS one
+ARG GLOBAL
+ARG LOCAL=local
+ARG LATE=$LOCAL/$GLOBAL
+RUN echo "$TAG|$GLOBAL|$LOCAL|$LATE|$NODEFAULT" >/one
+FROM one AS two
+RUN echo "$TAG|$GLOBAL|$LOCAL|$LATE" >/two
+ARG LOCAL=again
+ARG NODEFAULT
+RUN echo "$TAG|$GLOBAL|$LOCAL|$NODEFAULT" >/two2
+FROM base
+COPY --from=two /one /two /two2 /
+ARG GLOBAL=stage
+RUN echo "$TAG|$GLOBAL|$LOCAL" >/three

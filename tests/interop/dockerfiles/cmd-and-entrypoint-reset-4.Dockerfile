@@ -1,0 +1,4 @@
+FROM rich AS a
+CMD ["mine"]
+FROM a
+ENTRYPOINT shell form $X

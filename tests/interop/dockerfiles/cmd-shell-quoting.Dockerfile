@@ -1,0 +1,4 @@
+FROM base
+CMD   echo  "two  blanks"   'x' \
+   more # not a comment
+ENTRYPOINT  [ "a" ]  

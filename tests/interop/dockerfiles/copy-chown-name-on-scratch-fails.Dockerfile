@@ -1,0 +1,2 @@
+FROM scratch
+COPY --chown=app a.txt /a

@@ -1,0 +1,4 @@
+FROM rich
+USER root
+RUN echo >/d/sub
+COPY dir /d

@@ -1,0 +1,4 @@
+FROM rich
+USER root
+RUN mkdir /t && ln -s /d/e /t/sub
+COPY dir /t

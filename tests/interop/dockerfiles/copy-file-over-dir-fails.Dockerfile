@@ -1,0 +1,4 @@
+FROM rich
+USER root
+RUN mkdir /d/x
+COPY dir /d

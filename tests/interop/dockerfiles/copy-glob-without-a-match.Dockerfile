@@ -1,0 +1,3 @@
+FROM base
+COPY glob/nothing* a.txt /x/
+COPY missin[g] /y/

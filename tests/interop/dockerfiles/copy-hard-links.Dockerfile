@@ -1,0 +1,4 @@
+FROM base
+COPY hard /hard
+COPY hard/one hard/two /two/
+COPY hard/sub hard /merged/

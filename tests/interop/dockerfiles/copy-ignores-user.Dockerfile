@@ -1,0 +1,3 @@
+FROM rich
+COPY a.txt /mine
+ADD b.txt /new/mine2

@@ -1,0 +1,3 @@
+FROM base
+COPY --link a.txt /new/a
+COPY --link --chown=1:2 dir /dir/

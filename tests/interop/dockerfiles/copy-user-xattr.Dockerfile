@@ -1,0 +1,2 @@
+FROM base
+COPY caps/user /user

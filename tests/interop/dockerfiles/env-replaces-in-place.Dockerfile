@@ -1,0 +1,4 @@
+FROM rich
+ENV B=new
+ENV C=c A=a
+ENV PATH=/x:$PATH

@@ -1,0 +1,4 @@
+FROM scratch
+LABEL x=y
+ENV Z=1
+COPY empty /

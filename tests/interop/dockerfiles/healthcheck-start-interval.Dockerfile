@@ -1,0 +1,2 @@
+FROM base
+HEALTHCHECK --start-interval=2s CMD x

@@ -1,0 +1,3 @@
+FROM rich AS r
+FROM base
+COPY --from=r /d /d

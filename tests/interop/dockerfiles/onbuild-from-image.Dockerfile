@@ -1,0 +1,2 @@
+FROM trigger
+RUN echo after $ONENV >>/on/ran; pwd >>/on/ran

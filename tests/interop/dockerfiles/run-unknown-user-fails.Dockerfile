@@ -1,0 +1,3 @@
+FROM base
+USER nobody-knows
+RUN true

@@ -1,0 +1,4 @@
+FROM rich
+WORKDIR /d/e
+WORKDIR /to-d/new
+RUN pwd >/tmp/pwd

@@ -1,0 +1,2 @@
+FROM rich
+WORKDIR /d/one/x
