@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,20 +141,7 @@ def _stream(dest: str) -> Iterator[BinaryIO]:
         with open(1, "wb", closefd=False) as stream:
             yield stream
         return
-    target = Path(dest)
-    if target.exists() and not target.is_file():  # a device or a pipe is written to, never replaced
-        with target.open("wb") as stream:
-            yield stream
-        return
-    try:
-        handle, draft = tempfile.mkstemp(prefix=".pybuild-", dir=target.parent)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, dest) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-        os.chmod(draft, 0o644)
-        os.rename(draft, target)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    from registry.layouts.write import replaced
+
+    with replaced(Path(dest)) as stream:
+        yield stream

@@ -3,12 +3,11 @@
 import contextlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
+from uuid import uuid4
 
 from registry.archive.tarformat import END, Entry, Kind, encode, padding
 from registry.archive.unpacking import Limits, sniff, unpacked
@@ -57,37 +56,35 @@ class _FolderSink:
         if name.startswith("blobs/") and target.is_file() and target.stat().st_size == size:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _replaced(target) as stream:
+        with replaced(target) as stream:
             for piece in pieces():
                 stream.write(piece)
 
 
 @contextlib.contextmanager
-def _replaced(target: Path) -> Iterator[BinaryIO]:
+def replaced(target: Path) -> Iterator[BinaryIO]:
     """A file that appears under its name when it is whole."""
     if target.exists() and not target.is_file():  # a device or a pipe is written to, never replaced
         with target.open("wb") as stream:
             yield stream
         return
+    draft = target.with_name(f".pybuild-{uuid4().hex}")
     try:
-        handle, draft = tempfile.mkstemp(prefix=".pybuild-", dir=target.parent)
+        stream = draft.open("xb")
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from error
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with stream:
             yield stream
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(draft, 0o666 & ~umask)
-        os.rename(draft, target)
+        draft.rename(target)
     except BaseException:
-        os.unlink(draft)
+        draft.unlink()
         raise
 
 
 @contextlib.contextmanager
 def _tar(out: Path | BinaryIO) -> Iterator[_TarSink]:
-    with _replaced(out) if isinstance(out, Path) else contextlib.nullcontext(out) as stream:
+    with replaced(out) if isinstance(out, Path) else contextlib.nullcontext(out) as stream:
         sink = _TarSink(stream)
         yield sink
         sink.finish()
