@@ -6,6 +6,11 @@ Each has a message, a `hint` that says what to do, and the code and status that 
 from typing import ClassVar
 
 
+def printable(text: str) -> str:
+    """What strangers wrote, for a message: short, and without what could drive a terminal."""
+    return "".join(letter for letter in text if letter.isprintable())[:200]
+
+
 class RegistryError(Exception):
     """A failure the user can act on; anything else is a bug and keeps its traceback."""
 

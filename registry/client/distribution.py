@@ -30,6 +30,7 @@ from registry.errors import (
     SizeInvalid,
     TransferError,
     Unauthorized,
+    printable,
 )
 from registry.model import Descriptor, Digest, Index, Manifest, parse_manifest
 from registry.model.manifest import MAX_MANIFEST
@@ -319,7 +320,7 @@ class RegistryClient:
         told = answer.headers.get("Docker-Content-Digest", "")
         if told.startswith(f"{digest.algorithm}:") and told != str(digest):
             raise TransferError(
-                f"{self.endpoint.domain} changed the manifest: sent {digest}, kept {_printable(told)}",
+                f"{self.endpoint.domain} changed the manifest: sent {digest}, kept {printable(told)}",
                 hint="the registry rewrites manifests; pull by the digest it gives, or use another",
             )
 
@@ -384,7 +385,7 @@ class RegistryClient:
     def _note_warnings(self, answer: Answer) -> None:
         """Keep warnings of the one form that registries may send (distribution-spec, "Warnings")."""
         for text in _WARNING.findall(answer.headers.get("Warning", "")[:4096]):
-            plain = _printable(re.sub(r"\\(.)", r"\1", text))
+            plain = printable(re.sub(r"\\(.)", r"\1", text))
             if plain not in self.warnings and len(self.warnings) < _MAX_WARNINGS:
                 self.warnings.append(plain)
 
@@ -477,12 +478,8 @@ def _told(body: bytes) -> str:
         errors = msgspec.json.decode(body, type=_ErrorsJson).errors
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
-    told = "; ".join(_printable(f"{error.code} {error.message}".strip()) for error in errors[:3])
+    told = "; ".join(printable(f"{error.code} {error.message}".strip()) for error in errors[:3])
     return f": {told}" if told else ""
-
-
-def _printable(text: str) -> str:
-    return "".join(letter for letter in text if letter.isprintable())[:200]
 
 
 def _suffix(wanted: str | Digest) -> str:

@@ -21,7 +21,7 @@ import httpx
 
 from registry.client.settings import ClientSettings, waits
 from registry.client.trust import Home, check_target, is_loopback, origin, shown, split
-from registry.errors import TransferError
+from registry.errors import TransferError, printable
 
 MAX_REDIRECTS = 6
 MAX_ERROR_BODY = 64 * 1024
@@ -319,7 +319,7 @@ def _translated(url: str) -> Iterator[None]:
         hint = "check the registry's name and that it is running"
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             hint = "give its CA with SSL_CERT_FILE or `ca` in registries.toml"
-        raise Broken(f"can't talk to {place}: {_printable(str(error)) or type(error).__name__}", hint=hint) from error
+        raise Broken(f"can't talk to {place}: {printable(str(error)) or type(error).__name__}", hint=hint) from error
 
 
 def _retry_after(headers: Mapping[str, str], longest: float) -> float | None:
@@ -331,7 +331,3 @@ def _retry_after(headers: Mapping[str, str], longest: float) -> float | None:
         return min(max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time()), longest)
     except (TypeError, ValueError, IndexError):
         return None
-
-
-def _printable(text: str) -> str:
-    return "".join(letter for letter in text if letter.isprintable())[:200]

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from registry.archive import HARM
 from registry.archive.unpacking import sniff
 from registry.client.progress import Progress, Silent
 from registry.errors import ArchiveError, DigestInvalid, SizeInvalid
@@ -177,7 +178,7 @@ def _docker_images(source: Source) -> list[_Loaded]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ArchiveError(f"manifest.json of the archive: {error}", hint="the archive is damaged") from None
     if len(entries) > _MAX_MANIFESTS:
-        raise ArchiveError(f"the archive lists {len(entries)} images", hint="this archive was made to do harm")
+        raise ArchiveError(f"the archive lists {len(entries)} images", hint=HARM)
     return [image for entry in entries for image in _docker_image(source, entry)]
 
 

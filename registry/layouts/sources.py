@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from registry.archive import HARM
 from registry.archive.reader import TarReader
 from registry.archive.tarformat import Entry, Kind
 from registry.archive.unpacking import Limits, unpacked
 from registry.client.progress import Progress
-from registry.errors import ArchiveError, DigestInvalid, SizeInvalid
+from registry.errors import ArchiveError, DigestInvalid, SizeInvalid, printable
 from registry.model import Digest
 from registry.storage import ContentStore, Ingest, Lease
 
@@ -108,7 +109,7 @@ class TarSource:
             raise ArchiveError("the archive has too many members", hint="this is no archive of images")
         if entry.kind is Kind.FILE:
             if name in self._files:
-                raise ArchiveError(f"the archive has two files {name[:200]}", hint="this archive was made to do harm")
+                raise ArchiveError(f"the archive has two files {name[:200]}", hint=HARM)
             self._files[name] = self._taken(name, entry.size, archive.pieces())
         elif entry.kind is Kind.SYMLINK:
             self._links[name] = _inside(posixpath.join(posixpath.dirname(name), link))
@@ -123,9 +124,7 @@ class TarSource:
             self._budget -= size
             return _File(size, content[:_HEAD], content, None)
         named = _blob_digest(name)
-        if named is not None and self._store.has(named) and self._store.size(named) == size:
-            self._lease.hold(named)
-            self._progress.update(named.short, "Already exists")
+        if named is not None and _is_there(named, size, self._store, self._lease, self._progress):
             head = bytes(next(pieces)[:_HEAD])
             return _File(size, head, None, named)  # the rest is skipped: those bytes are here, and were verified
         with self._store.ingest(named.algorithm if named else "sha256", self._lease) as blob:
@@ -153,9 +152,7 @@ class FolderSource:
     def keep(self, name: str, algorithm: str) -> tuple[Digest, int]:
         with self._opened(name) as (stream, size):
             named = _blob_digest(_inside(name))
-            if named is not None and self._store.has(named) and self._store.size(named) == size:
-                self._lease.hold(named)
-                self._progress.update(named.short, "Already exists")
+            if named is not None and _is_there(named, size, self._store, self._lease, self._progress):
                 return named, size
             with self._store.ingest(algorithm, self._lease) as blob:
                 pieces = iter(lambda: stream.read(_PIECE), b"")
@@ -179,6 +176,15 @@ class FolderSource:
             yield stream, found.st_size
 
 
+def _is_there(digest: Digest, size: int, store: ContentStore, lease: Lease, progress: Progress) -> bool:
+    """Whether the store has a blob; it keeps it then."""
+    if not store.has(digest) or store.size(digest) != size:
+        return False
+    lease.hold(digest)
+    progress.update(digest.short, "Already exists")
+    return True
+
+
 def _copied(pieces: Pieces, blob: Ingest, size: int, what: str, progress: Progress) -> bytes:
     """Write a file to the store; its first bytes."""
     head = b""
@@ -196,8 +202,7 @@ def _inside(name: str) -> str:
     """`name` in its one spelling. Raises ArchiveError for one that leads out of the archive."""
     clean = posixpath.normpath(name)
     if name.startswith("/") or clean == ".." or clean.startswith("../") or "\0" in name:
-        shown = "".join(letter for letter in name[:200] if letter.isprintable())
-        raise ArchiveError(f"a name in the archive leads out of it: {shown}", hint="this archive was made to do harm")
+        raise ArchiveError(f"a name in the archive leads out of it: {printable(name)}", hint=HARM)
     return clean
 
 
