@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 from uuid import uuid4
 
 from builder.errors import LayerError
 from builder.layers.apply import apply_layer
 from builder.snapshots import Snapshots
+from registry.client.progress import Progress, Silent
 from registry.model.digest import Digest, chain_ids
 from registry.model.image_config import ImageConfig
 from registry.model.manifest import Descriptor, Manifest
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
 
 
 _TELL_SECONDS = 0.1
-
-
-class Progress(Protocol):
-    """The part of a transfer's progress that unpacking has."""
-
-    def update(self, what: str, status: str, current: int = 0, total: int = 0) -> None: ...
 
 
 def unpack_image(
@@ -77,7 +72,7 @@ def _unpack(step: _Step, store: "ContentStore", snapshots: Snapshots, progress: 
     layer = step.layer
     key = f"unpack-{uuid4().hex}"
     snapshot = snapshots.prepare(key, step.parent)
-    tell = partial(progress.update, layer.digest.short) if progress is not None else _nobody
+    tell = partial((progress or Silent()).update, layer.digest.short)
     tell("Extracting", 0, layer.size)
     try:
         with store.open_blob(layer.digest) as blob:
@@ -91,10 +86,6 @@ def _unpack(step: _Step, store: "ContentStore", snapshots: Snapshots, progress: 
         snapshots.remove(key)
         raise
     tell("Pull complete", layer.size, layer.size)
-
-
-def _nobody(status: str, current: int, total: int) -> None:
-    """Nobody listens."""
 
 
 class _Told(io.RawIOBase):

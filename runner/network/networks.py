@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from runner.container.state import boot_id
 from runner.errors import MissingPrivilege, NetworkError
 from runner.kernel.locks import locked
 from runner.kernel.netlink import (
@@ -225,7 +226,7 @@ class Networks:
             yield self._load()
 
     def _load(self) -> _Record:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = boot_id()
         try:
             found = json.loads((self._directory / "bridge.json").read_bytes())
         except FileNotFoundError:
