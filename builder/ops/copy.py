@@ -112,7 +112,8 @@ class _Copy:
         self._made_mode = 0o755
         if request.chmod:
             self._chmod, fixed = parse_chmod(request.chmod)
-            self._made_mode = self._made_mode if fixed is None else fixed
+            # Made directories get none of the special bits: BuildKit's MkdirAll loses them (fsutil mkdir.go).
+            self._made_mode = self._made_mode if fixed is None else fixed & 0o777
         self._excludes = IgnoreRules.of(request.excludes)
         self._target, found = self._resolved(request.destination)
         self._is_directory = request.destination.endswith("/") or (found is not None and stat.S_ISDIR(found.st_mode))

@@ -447,6 +447,13 @@ class TestChmod:
         copy("d", to="/x/y", chmod="711")
         assert {mode(rootfs / path) for path in ("x", "x/y", "x/y/a", "x/y/e")} == {0o711}
 
+    def test_special_bits_are_for_what_is_copied_not_for_what_is_made(
+        self, copy: Copy, context: Path, rootfs: Rootfs
+    ) -> None:
+        (context / "d" / "e").mkdir(parents=True)
+        copy("d", to="/x/y", chmod="5711")
+        assert [mode(rootfs / path) for path in ("x", "x/y", "x/y/e")] == [0o711, 0o711, 0o5711]
+
     @pytest.mark.parametrize(
         ("text", "before", "after"),
         [
