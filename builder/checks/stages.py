@@ -41,8 +41,7 @@ class StageList:
         self._escape = dockerfile.escape
         self._names = Stages.split(dockerfile)
         self.global_args = self._names.global_args
-        target = facts.target or dockerfile_target(self._names)
-        first = predefined(facts.platform, target.lower())
+        first = predefined(facts.platform, self._names.target_name(facts.target).lower())
         self.defaults = {name: facts.build_args.get(name, value) for name, value in first.items()}
         self.variables = declare_global(self._names.global_args, facts.build_args, first, self._escape)
         declared = {name for arg in self._names.global_args for name, _ in arg.pairs}
@@ -199,8 +198,3 @@ def expanded(word: str, variables: dict[str, str], at: Position, escape: str) ->
     except ExpansionError as error:
         raise DockerfileError(error.problem, at=at, hint=error.hint) from None
     return Word(text, tuple(watched.found), tuple(watched.missing))
-
-
-def dockerfile_target(stages: Stages) -> str:
-    """The name of the stage that is built when none is asked for."""
-    return stages.definitions[-1].from_.stage or ""

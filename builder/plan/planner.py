@@ -134,7 +134,7 @@ class _Planner:
         self._depth = 0  # of stages that are planned for each other
         self._images: dict[str, BaseImage] = {}
         self._proxies = proxies(options.build_args)
-        known = predefined(options.platform, options.target.lower())
+        known = predefined(options.platform, self._stages.target_name(options.target).lower())
         self._global = declare_global(self._stages.global_args, options.build_args, known, dockerfile.escape)
 
     def plan(self) -> Plan:

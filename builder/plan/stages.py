@@ -73,6 +73,10 @@ class Stages:
             return self.definitions[int(name)]
         return None
 
+    def target_name(self, asked: str) -> str:
+        """The name of the stage to build, as the ARG TARGETSTAGE has it; empty if it has none."""
+        return asked or self.definitions[-1].from_.stage or ""
+
     def target(self, name: str) -> StageDefinition:
         """The stage to build; the last one if `name` is empty. Raises DockerfileError."""
         if not name:

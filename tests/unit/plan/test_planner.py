@@ -155,6 +155,11 @@ class TestVariables:
         assert env(made)["TARGETOS"] == "linux"
         assert env(made)["TARGETSTAGE"] == "default"
 
+    def test_the_name_of_the_target_is_that_of_the_last_stage_unless_one_is_asked_for(self, plan: Planned) -> None:
+        text = "FROM debian AS a\nARG TARGETSTAGE\nRUN x\nFROM a AS b\nRUN y\n"
+        assert env(plan(text))["TARGETSTAGE"] == "b"
+        assert env(plan(text, target="a"))["TARGETSTAGE"] == "a"
+
     def test_run_is_not_expanded(self, plan: Planned) -> None:
         assert runs(plan("FROM debian\nENV A=1\nRUN echo $A\n"))[0].args[-1] == "echo $A"
 
