@@ -9,13 +9,15 @@ Not here: the command line and how progress looks (pybuild/cli).
 import os
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
+from builder.cache.ledger import Ledger
+from builder.cache.recording import Explain, recording
 from builder.checking import check_build
 from builder.checks import Finding
 from builder.dockerfile.instructions import Dockerfile, DockerfileError, Position
@@ -45,6 +47,9 @@ from registry.model.platform import native
 from registry.storage import ContentStore, Lease, StoredImage
 from registry.storage.images import find_image
 
+if TYPE_CHECKING:
+    from builder.cache.transfer import Port
+
 __all__ = ["BuildRequest", "BuildResult", "Builder", "Output", "Secret"]
 
 _WORKERS = max(4, os.cpu_count() or 1)  # a step that runs a command mostly waits for it
@@ -73,6 +78,9 @@ class BuildRequest:
     outputs: tuple[Output, ...] = ()  # none: the local store
     compression: str = "gzip"  # of new layers: gzip, zstd or uncompressed; with a level: zstd:9
     epoch: int | None = None  # SOURCE_DATE_EPOCH
+    caches_from: "tuple[Port, ...]" = ()  # cache mounts that are read in before
+    caches_to: "tuple[Port, ...]" = ()  # … and written out after
+    explain: Explain | None = None  # gets the report of what was cached and why not, however the build ends
     stdin: BinaryIO | None = None
 
 
@@ -148,11 +156,43 @@ class _Build:
             assert main.dockerfile is not None, "a main context has a Dockerfile"
             text, name = main.dockerfile
             lines = text.decode(errors="replace")
-            plan = self._plan(parse_remembered(text, name, self._root / "parsed"), lines, main)
-            with self._workshop(plan) as shop:
-                solver = Solver(shop, self._reporter, self._context)
+            dockerfile = parse_remembered(text, name, self._root / "parsed")
+            plan = self._plan(dockerfile, lines, main)
+            with self._workshop(plan) as shop, self._recording(plan, dockerfile, shop) as ledger:
+                self._import_caches()
+                solver = Solver(shop, self._reporter, self._context, ledger)
                 tree = self._solve(plan, solver, lines)
-                return self._finish(plan, tree, solver)
+                result = self._finish(plan, tree, solver)
+            self._export_caches(plan)
+            return result
+
+    def _recording(self, plan: Plan, dockerfile: Dockerfile, shop: Workshop) -> AbstractContextManager[Ledger]:
+        request = self._request
+        return recording(
+            self._store,
+            dockerfile,
+            plan.result,
+            context=request.context,
+            file=request.dockerfile or "",
+            target=request.target,
+            tags=[str(tag) for tag in self._tags],
+            logs=lambda: shop.logs,
+            explain=request.explain,
+        )
+
+    def _import_caches(self) -> None:
+        if self._request.caches_from:
+            from builder.cache.transfer import import_mounts
+
+            import_mounts(self._root, self._request.caches_from, self._reporter.notice)
+
+    def _export_caches(self, plan: Plan) -> None:
+        if self._request.caches_to:
+            from builder.cache.transfer import export_mounts
+
+            commands = [vertex.op for vertex in in_order([plan.result]) if isinstance(vertex.op, RunOp)]
+            used = [mount.id for op in commands for mount in op.mounts if mount.type == "cache"]
+            export_mounts(self._root, self._request.caches_to, used, self._reporter.notice)
 
     @cached_property
     def _stat_cache(self) -> StatCache:
@@ -205,7 +245,7 @@ class _Build:
         request = self._request
         lease = self._store.lease()
         self._resources.callback(_let_go, lease)
-        vertices = in_order([plan.result])
+        vertices = list(in_order([plan.result]))
         # Somebody may remove the base image while we build on it; its layers are ours too.
         below = {layer.digest for vertex in vertices if isinstance(vertex.op, ImageOp) for layer in vertex.op.layers}
         lease.hold(*filter(self._store.has, below))
@@ -244,7 +284,7 @@ class _Build:
         if known is not None:
             return known.decode()
         now = rfc3339(time.time())
-        self._store.cache_put(key, now.encode())
+        self._store.cache_put(key, now.encode(), kind="image")
         return now
 
 

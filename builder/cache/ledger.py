@@ -5,7 +5,6 @@ the cache key that it had. Steps are matched by their text, then by their place;
 against the last one of the same definition in any build.
 """
 
-import difflib
 import json
 import re
 import threading
@@ -16,9 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from builder.cache.parts import Input, Parts, Selection, definition_of, from_json
-from builder.cache.reasons import Reason, always
-from builder.cache.report import CACHED, MISSED, SKIPPED, StepReport
+from builder.cache.report import CACHED, MISSED, SKIPPED, Reason, StepReport
 from builder.plan.vertices import (
     ContextOp,
     CopyOp,
@@ -36,7 +33,14 @@ from registry.storage import ContentStore
 
 if TYPE_CHECKING:
     from builder.cache.filemap import FileMap
+    from builder.cache.parts import Input, Parts
 
+_ALWAYS = {
+    "new": "no step like it was built before",
+    "no-cache": "--no-cache",
+    "gone": "its inputs are those of the last time, but its layer is no longer in the store",
+    "unrecorded": "the inputs of its last time were not recorded",
+}
 _COUNTER = re.compile(r"\s*\d+/\d+\] ")
 StepOp = CopyOp | RunOp | MkdirOp
 
@@ -116,18 +120,17 @@ class Ledger:
             entry = self._entries[vertex.digest]
             entry.outcome, entry.key = CACHED, str(key or "")
 
-    def missed(self, vertex: Vertex, parts: Parts, find: "Callable[[str], FileMap | None]") -> None:
+    def missed(self, vertex: Vertex, parts: "Parts", find: "Callable[[str], FileMap | None]") -> None:
         """The step will be done. `find` gives the files of this build's own selections."""
         with self._lock:
             entry = self._entries[vertex.digest]
             entry.outcome = MISSED
             entry.reasons = tuple(self._reasons(vertex, parts, find))
 
-    def made(self, vertex: Vertex, key: Digest) -> None:
+    def made(self, vertex: Vertex, key: Digest | None) -> None:
         with self._lock:
-            self._entries[vertex.digest].key = str(key)
-            if isinstance(vertex.op, StepOp):
-                self._made[definition_key(vertex.op)] = str(key)
+            if key is not None and isinstance(vertex.op, StepOp):
+                self._entries[vertex.digest].key = self._made[definition_key(vertex.op)] = str(key)
 
     def ended(self, vertex: Vertex, outcome: str = "") -> None:
         """`outcome`, if it is neither a hit nor a miss that went well."""
@@ -135,20 +138,26 @@ class Ledger:
             entry = self._entries[vertex.digest]
             entry.seconds = time.monotonic() - entry.began
             entry.outcome = outcome or entry.outcome or MISSED
+            if isinstance(vertex.op, HttpOp) and entry.outcome == MISSED:
+                entry.reasons = (Reason("download", "fetched: it was new, or the server gave other content"),)
 
     # -- what a step's key is made of
 
     def parts(
         self, vertex: Vertex, names: Sequence[str | None], contents: Sequence[Digest], epoch: int | None
-    ) -> Parts:
+    ) -> "Parts":
         """Args: names and contents as the keys have them, the names with that of the file system below in front."""
+        from builder.cache.parts import Parts, Selection, definition_of  # a build that is all cached needs none of it
+
         op = vertex.op
         assert isinstance(op, StepOp), "only steps have keys"
         inputs = [self._input(below, name) for below, name in zip(vertex.inputs, names, strict=True)]
         taken = [Selection(inputs[at].title, str(digest)) for at, digest in zip(_taken(op), contents, strict=False)]
         return Parts(definition_of(op), inputs[0], tuple(inputs[1:]), tuple(taken), epoch)
 
-    def _input(self, vertex: Vertex, name: str | None) -> Input:
+    def _input(self, vertex: Vertex, name: str | None) -> "Input":
+        from builder.cache.parts import Input
+
         match vertex.op:
             case ImageOp() as op:
                 return Input("image", op.name, name or "", str(op.digest))
@@ -165,7 +174,7 @@ class Ledger:
 
     # -- why
 
-    def _reasons(self, vertex: Vertex, parts: Parts, find: "Callable[[str], FileMap | None]") -> list[Reason]:
+    def _reasons(self, vertex: Vertex, parts: "Parts", find: "Callable[[str], FileMap | None]") -> list[Reason]:
         from builder.cache.filemap import pack
         from builder.cache.reasons import compare
 
@@ -175,18 +184,18 @@ class Ledger:
                 own[selection.digest] = files
                 self._maps[selection.digest] = pack(files)
         if vertex.no_cache:
-            return [always("no-cache")]
+            return [_always("no-cache")]
         key = self._before().get(vertex.digest) or self._nearest(vertex)
         if not key:
-            return [always("new")]
+            return [_always("new")]
         record = self._store.cache_get(Digest.parse(key))
         if record is None:
-            return [always("gone")]
+            return [_always("gone")]
         before = parts_of(record)
         if before is None:
-            return [always("unrecorded")]
+            return [_always("unrecorded")]
         return compare(before, parts, lambda digest: own.get(digest) or self._files(digest), self._declared) or [
-            always("gone")
+            _always("gone")
         ]
 
     def _before(self) -> dict[Digest, str]:
@@ -211,7 +220,7 @@ class Ledger:
     def _files(self, selection: str) -> "FileMap | None":
         from builder.cache.filemap import unpack
 
-        record = self._store.cache_get(files_key(selection))
+        record = self._maps.get(selection) or self._store.cache_get(files_key(selection))
         try:
             return unpack(record) if record else None
         except ValueError:
@@ -260,13 +269,19 @@ class Ledger:
         return found
 
 
-def parts_of(record: bytes) -> Parts | None:
+def parts_of(record: bytes) -> "Parts | None":
     """Of a step's record in the cache; None if it has none."""
+    from builder.cache.parts import from_json
+
     try:
         found = json.loads(record)
     except ValueError:
         return None
     return from_json(found.get("parts")) if isinstance(found, dict) else None
+
+
+def _always(kind: str) -> Reason:
+    return Reason(kind, _ALWAYS[kind])
 
 
 def _taken(op: StepOp) -> list[int]:
@@ -285,6 +300,8 @@ def _plain(vertex: Vertex) -> str:
 
 def _matched(steps: Sequence[Vertex], marks: Sequence[Mark]) -> dict[Digest, str]:
     """Equal texts in order; between them, what takes the place of what."""
+    import difflib
+
     names, before = [_plain(step) for step in steps], [mark.name for mark in marks]
     found: dict[Digest, str] = {}
     for kind, start, end, at, until in difflib.SequenceMatcher(None, before, names, autojunk=False).get_opcodes():

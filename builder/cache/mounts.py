@@ -30,7 +30,7 @@ class CacheMount:
     used: float  # seconds since 1970
 
 
-def directory(root: Path) -> Path:
+def mounts_directory(root: Path) -> Path:
     return root / "cache-mounts"
 
 
@@ -45,7 +45,7 @@ def note_use(lock: int, mount_id: str) -> None:
 
 def cache_mounts(root: Path) -> list[CacheMount]:
     """All there are, the longest unused first."""
-    base = directory(root)
+    base = mounts_directory(root)
     found: list[CacheMount] = []
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(base):

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from builder.cache.filemap import FileMap, differences
 from builder.cache.parts import Input, Parts
+from builder.cache.report import Reason
 
 _SHOWN = 60  # characters of a value
 _BEFORE = 15  # of them, how many before the first that differs
@@ -19,24 +18,7 @@ _TITLES = {
 _WITHOUT = frozenset({"op", "env", "args", "inline", "order"})  # told apart, or with another
 
 
-class Reason(Struct, frozen=True):
-    """One input that is not what it was. `kind` is for programs: see docs/cache.md."""
-
-    kind: str
-    text: str
-
-
 FindFiles = Callable[[str], FileMap | None]
-ALWAYS = {
-    "new": "no step like it was built before",
-    "no-cache": "--no-cache",
-    "gone": "its inputs are those of the last time, but its layer is no longer in the store",
-    "unrecorded": "the inputs of its last time were not recorded",
-}
-
-
-def always(kind: str) -> Reason:
-    return Reason(kind, ALWAYS[kind])
 
 
 def compare(before: Parts, now: Parts, find: FindFiles, declared: Mapping[str, str]) -> list[Reason]:

@@ -8,11 +8,16 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from builder.cache.reasons import Reason
-
 FILE = "steps.json"
 CACHED, MISSED, SKIPPED, FAILED, CANCELED = "cached", "missed", "skipped", "failed", "canceled"
 MOST = 5  # reasons that a table of all steps shows of each
+
+
+class Reason(Struct, frozen=True):
+    """One input that is not what it was. `kind` is for programs: see docs/cache.md."""
+
+    kind: str
+    text: str
 
 
 class StepReport(Struct, frozen=True):

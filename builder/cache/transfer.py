@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from builder.cache.mounts import directory, held, mount_name, note_use
+from builder.cache.mounts import held, mount_name, mounts_directory, note_use
 from builder.errors import BuilderError
 from builder.snapshots.trees import remove_tree
 
@@ -88,7 +88,7 @@ def _export(root: Path, mount_id: str, place: Path) -> bool:
     from builder.layers.compression import Compression, Packer
     from builder.layers.diff import write_tree
 
-    path = directory(root) / mount_name(mount_id)
+    path = mounts_directory(root) / mount_name(mount_id)
     if not path.is_dir():
         return False
     packing = Compression.parse(_packing(place) or "zstd")
@@ -114,7 +114,7 @@ def _import(root: Path, mount_id: str, place: Path) -> None:
     from builder.layers import apply_layer
     from builder.snapshots import Snapshot
 
-    path = directory(root) / mount_name(mount_id)
+    path = mounts_directory(root) / mount_name(mount_id)
     with held(path, wait=True):
         draft, old, empty = (path.with_name(f"{path.name}{end}.new") for end in ("", ".old", ".empty"))
         for left in (draft, old, empty):

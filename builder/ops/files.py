@@ -36,11 +36,15 @@ class TreeFiles:
 
     def digest(self, paths: Sequence[str], excludes: Sequence[str], shop: Workshop, step: Step) -> Digest:
         """Of what a step selects."""
+        from builder.cache.filemap import FileMap, FileState
         from builder.ops.selection import selection_digest
         from builder.ops.sources import Source
 
+        files: dict[str, FileState] = {}
         with shop.view(self.tree, step) as root:
-            return selection_digest([Source(root, path, where=_OVERLAY) for path in paths], excludes)
+            digest = selection_digest([Source(root, path, where=_OVERLAY) for path in paths], excludes, files)
+        shop.selections[str(digest)] = lambda: FileMap(files)
+        return digest
 
     @contextlib.contextmanager
     def opened(self, shop: Workshop, step: Step, path: str, *, writable: bool) -> Iterator[int]:
@@ -70,8 +74,10 @@ class ContextFiles:
         return None
 
     def digest(self, paths: Sequence[str], excludes: Sequence[str], shop: Workshop, step: Step) -> Digest:
-        del shop, step
-        return self.context.digest(paths, excludes)
+        del step
+        digest, files = self.context.select(paths, excludes)
+        shop.selections[str(digest)] = files
+        return digest
 
     @contextlib.contextmanager
     def opened(self, shop: Workshop, step: Step, path: str, *, writable: bool) -> Iterator[int]:

@@ -7,13 +7,13 @@ whatever happens.
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from builder.cache.mounts import mount_name, mounts_directory, note_use
 from builder.errors import BuilderError
 from builder.ops.files import Files, Mountable, WebFile
 from builder.ops.workshop import Secret, Workshop, closing
@@ -135,8 +135,8 @@ class MountMaker:
     @contextlib.contextmanager
     def _locked_cache(self, mount: RunMount) -> Iterator[Path]:
         """The directory of a cache, held as `sharing` says: together, alone, or another one if it is taken."""
-        name = hashlib.sha256(mount.id.encode()).hexdigest()[:32]
-        base = self.shop.root / "cache-mounts"
+        name = mount_name(mount.id)
+        base = mounts_directory(self.shop.root)
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = 0
         while True:
@@ -144,6 +144,7 @@ class MountMaker:
             lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             with closing(lock):
                 if self._acquire(lock, mount.sharing):
+                    note_use(lock, mount.id)
                     self._set_up(path, mount)
                     yield path
                     return

@@ -12,7 +12,7 @@ from builder.errors import BuildFailed
 
 _LONGEST = 64 * 1024  # bytes of a line shown before its end is there
 _TAIL = 20  # lines kept for an error message
-_KEPT = 20  # builds whose logs are kept
+_KEPT = 50  # builds whose logs and reports are kept
 
 
 class StepFailed(BuildFailed):

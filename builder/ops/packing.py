@@ -33,7 +33,7 @@ def packed(layer: MadeLayer, compression: str, store: ContentStore, lease: Lease
     known = MadeLayer.parse(store.cache_get(key) or b"")
     if known is None or not store.has(known.descriptor.digest):
         known = replace(layer, descriptor=_repacked(layer, parse_compression(compression), store, lease))
-        store.cache_put(key, known.to_bytes(), [known.descriptor.digest])
+        store.cache_put(key, known.to_bytes(), [known.descriptor.digest], kind="repack")
     return replace(layer, descriptor=known.descriptor)
 
 

@@ -7,9 +7,11 @@ in the file system the selection lies. A context's own digest (context.py) leave
 import hashlib
 import json
 import os
+import posixpath
 import stat
 from collections.abc import Sequence
 
+from builder.cache.filemap import FileState, content_of
 from builder.dockerfile.ignore import IgnoreRules
 from builder.ops.sources import Item, Source, find, walk
 from registry.model import Digest
@@ -18,8 +20,16 @@ _READ = 1 << 20
 _CAPABILITY = "security.capability"
 
 
-def selection_digest(sources: Sequence[Source], excludes: Sequence[str] = ()) -> Digest:
-    """Equal for sources that select equal content, in order. Raises ContextError: a plain path is not there."""
+def selection_digest(
+    sources: Sequence[Source], excludes: Sequence[str] = (), into: dict[str, FileState] | None = None
+) -> Digest:
+    """Equal for sources that select equal content, in order. Raises ContextError: a plain path is not there.
+
+    Args:
+        sources: what is selected.
+        excludes: rules of --exclude.
+        into: gets each file that counts, by its path from the root of its source.
+    """
     rules = IgnoreRules.of(excludes)
     whole = hashlib.sha256()
     for source in sources:
@@ -28,8 +38,19 @@ def selection_digest(sources: Sequence[Source], excludes: Sequence[str] = ()) ->
             whole.update(_framed(["found", "" if found.is_dir else found.name]))
             for item in walk(source, found, rules):
                 if item.path or not found.is_dir:
-                    whole.update(_framed(_description(item)))
+                    described = _description(item)
+                    whole.update(_framed(described))
+                    if into is not None:
+                        into[posixpath.join(found.path, item.path) if item.path else found.path] = _state(described)
     return Digest("sha256", whole.hexdigest())
+
+
+def _state(described: list[object]) -> FileState:
+    _, mode, uid, gid, *content = described
+    assert isinstance(mode, int), "a description begins with a path, a mode and an owner"
+    assert isinstance(uid, int), "the same"
+    assert isinstance(gid, int), "the same"
+    return FileState(content_of(*content) if content else 0, mode, uid, gid)
 
 
 def _description(item: Item) -> list[object]:

@@ -24,7 +24,7 @@ def fetch(op: HttpOp, shop: Workshop, step: Step) -> tuple[WebFile, bool]:
         shop.store, op.url, checksum=op.checksum, known=known, headers=_headers(op.url, shop), lease=shop.lease,
         progress=step,
     )  # fmt: skip
-    shop.store.cache_put(key, _record(file), [file.digest])
+    shop.store.cache_put(key, _record(file), [file.digest], kind="download")
     return WebFile(op, file.digest, file.modified), file is known
 
 

@@ -22,6 +22,7 @@ from registry.storage import ContentStore, Lease
 from runner.errors import MissingPrivilege
 
 if TYPE_CHECKING:
+    from builder.cache.filemap import FileMap
     from builder.ops.network import NetworkPool
     from builder.snapshots import Snapshot, Snapshots
     from runner.container.client import Supervisor
@@ -50,6 +51,7 @@ class Workshop:
     epoch: int | None = None  # SOURCE_DATE_EPOCH in seconds, if the user gave one
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     agents: Mapping[str, str] = field(default_factory=dict)  # --ssh: id, path of the agent's socket
+    selections: "dict[str, Callable[[], FileMap]]" = field(default_factory=dict)  # files behind a digest just taken
     has_commands: bool = False  # some step may run one: its supervisor is started while other steps work
 
     def __post_init__(self) -> None:

@@ -19,12 +19,14 @@ class MadeLayer:
     newest_ns: int  # the newest mtime of what the image was made from so far
     created: str  # RFC 3339: when the step was done
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, **more: object) -> bytes:
+        """`more` is kept with it, for other readers than parse()."""
         layer = self.descriptor
         return json.dumps(
             {
                 "mediaType": str(layer.media_type), "digest": str(layer.digest), "size": layer.size,
                 "diffID": str(self.diff_id), "newest": self.newest_ns, "created": self.created,
+                **more,
             }
         ).encode()  # fmt: skip
 

@@ -8,7 +8,10 @@ Not here: the order of vertices (scheduler.py), what a step does (ops/).
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from builder.cache.ledger import Ledger
+from builder.cache.report import CANCELED, FAILED
 from builder.errors import BuilderError
 from builder.ops.files import ContextFiles, Files, TreeFiles
 from builder.ops.packing import packed
@@ -20,9 +23,13 @@ from builder.solver.keys import fast_key, slow_key
 from builder.solver.results import MadeLayer, Tree
 from builder.solver.scheduler import Canceled
 from builder.times import NANOSECONDS, OLDEST_NS, nanoseconds
-from registry.errors import RegistryError
+from registry.errors import BlobUnknown, RegistryError
 from registry.model import Digest
 from runner.errors import RunnerError
+
+if TYPE_CHECKING:
+    from builder.cache.filemap import FileMap
+    from builder.cache.parts import Parts
 
 StepOp = CopyOp | RunOp | MkdirOp
 
@@ -43,6 +50,7 @@ class Solver:
     shop: Workshop
     reporter: Reporter
     open_context: Callable[[str], ContextFiles]
+    ledger: Ledger
     made: dict[Digest, MadeLayer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -60,29 +68,38 @@ class Solver:
             return self.open_context(vertex.op.name)
         self.shop.cancellation.check()
         step = self.reporter.start(vertex.name)
+        self.ledger.began(vertex, step.number)
         try:
             found, cached = self._solve(vertex, inputs, step)
         except Canceled:
             step.canceled()
+            self.ledger.ended(vertex, CANCELED)
             raise
         except (BuilderError, RegistryError, RunnerError, OSError) as error:
             step.failed(str(error).partition("\n")[0])
+            self.ledger.ended(vertex, FAILED)
             raise VertexFailed(vertex, error) from error
         except BaseException as error:
             step.failed(type(error).__name__)
+            self.ledger.ended(vertex, FAILED)
             raise
         step.done(cached=cached)
+        self.ledger.ended(vertex)
         return found
 
     def _solve(self, vertex: Vertex, inputs: Sequence[Files], step: Step) -> tuple[Files, bool]:
         match vertex.op:
             case ImageOp() as op:
                 newest = max(self._floor(), nanoseconds(op.created))
+                self.ledger.hit(vertex)
                 return TreeFiles(Tree(op.layers, op.diff_ids, newest)), True
             case HttpOp() as op:
                 from builder.ops.web import fetch
 
-                return fetch(op, self.shop, step)
+                file, cached = fetch(op, self.shop, step)
+                if cached:
+                    self.ledger.hit(vertex)
+                return file, cached
             case CopyOp() | RunOp() | MkdirOp() as op:
                 return self._layer(vertex, op, inputs, step)
             case _:
@@ -93,23 +110,39 @@ class Solver:
         below, *sources = inputs
         assert isinstance(below, TreeFiles), "a step stands on a file system"
         parent, epoch = below.tree, self.shop.epoch
-        fast = fast_key(op, parent.chain, [source.name for source in sources], epoch)
+        names = [source.name for source in sources]
+        contents: list[Digest] = []
+        key = fast = fast_key(op, parent.chain, names, epoch)
         slow: Digest | None = None
         layer = self._known(fast, vertex)
-        cached = layer is not None
         if layer is None and sources and not isinstance(op, MkdirOp):
-            slow = slow_key(op, parent.chain, self._contents(op, sources, step), epoch)
-            if (layer := self._known(slow, vertex)) is not None:
-                cached = True
-                self._keep(layer, fast)
-        if layer is not None:
+            contents = self._contents(op, sources, step)
+            key = slow = slow_key(op, parent.chain, contents, epoch)
+            layer = self._known(slow, vertex)
+        cached = layer is not None
+        if layer is not None and slow is None:
+            self.ledger.hit(vertex, key)
             layer = packed(layer, self.shop.compression, self.shop.store, self.shop.lease)
         else:
-            layer = self.shop.make_layer(parent, step, self._change(op, sources, parent, step))
-            self._keep(layer, fast, slow)
+            parts = self.ledger.parts(vertex, [parent.chain, *names], contents, epoch)
+            if layer is not None:
+                self.ledger.hit(vertex, key)
+                self._keep(layer, vertex, parts, fast)
+                layer = packed(layer, self.shop.compression, self.shop.store, self.shop.lease)
+            else:
+                self.ledger.missed(vertex, parts, self._selected)
+                layer = self.shop.make_layer(parent, step, self._change(op, sources, parent, step))
+                self._keep(layer, vertex, parts, fast, slow)
+                self.ledger.made(vertex, key)
+        for digest in contents:
+            self.shop.selections.pop(str(digest), None)
         with self._lock:
             self.made[vertex.digest] = layer
         return TreeFiles(parent.on_top(layer)), cached
+
+    def _selected(self, digest: str) -> "FileMap | None":
+        files = self.shop.selections.get(digest)
+        return None if files is None else files()
 
     def _contents(self, op: CopyOp | RunOp, sources: Sequence[Files], step: Step) -> list[Digest]:
         """What the step selects from each of its sources, in the order in which it names them."""
@@ -142,17 +175,26 @@ class Solver:
         return lambda snapshot: make_directory(op, snapshot)
 
     def _known(self, key: Digest | None, vertex: Vertex) -> MadeLayer | None:
-        """A layer of the cache, if its blob is still there."""
+        """A layer of the cache, if its blob is still there; from now on it stays there until this build ends."""
         if key is None or vertex.no_cache:
             return None
         record = self.shop.store.cache_get(key)
         layer = MadeLayer.parse(record) if record is not None else None
-        return layer if layer is not None and self.shop.store.has(layer.descriptor.digest) else None
+        if layer is None or not self.shop.store.has(layer.descriptor.digest):
+            return None
+        try:
+            self.shop.lease.hold(layer.descriptor.digest)
+        except BlobUnknown:  # somebody prunes at this moment
+            return None
+        return layer
 
-    def _keep(self, layer: MadeLayer, *keys: Digest | None) -> None:
+    def _keep(self, layer: MadeLayer, vertex: Vertex, parts: "Parts", *keys: Digest | None) -> None:
+        from builder.cache.parts import to_json
+
+        record = layer.to_bytes(name=vertex.name, parts=to_json(parts))
         for key in keys:
             if key is not None:
-                self.shop.store.cache_put(key, layer.to_bytes(), [layer.descriptor.digest])
+                self.shop.store.cache_put(key, record, [layer.descriptor.digest])
 
     def _floor(self) -> int:
         """The oldest time that files of a step get."""

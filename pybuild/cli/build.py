@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ from registry.model.platform import native
 
 if TYPE_CHECKING:
     from builder.build import BuildRequest, BuildResult, Secret
+    from builder.cache.report import Report
+    from builder.cache.transfer import Port
     from builder.exporters import Output
     from pybuild.cli.checks import Call
     from pybuild.cli.door import Globals
@@ -58,6 +60,21 @@ Examples:
 @click.option("--compression", metavar="KIND", help="Of new layers: gzip (default), zstd or uncompressed.")
 @click.option("--iidfile", type=click.Path(path_type=Path), help="Write the image's ID to this file.")
 @click.option("--metadata-file", type=click.Path(path_type=Path), help="Write digests and names to this file, as JSON.")
+@click.option("--explain", is_flag=True, help="Tell for each step whether it was cached, and if not, what differed.")
+@click.option(
+    "--cache-mount-from",
+    "caches_from",
+    multiple=True,
+    metavar="[id=ID,]src=PATH",
+    help="Read cache mounts in before the build: a .tar.zst, or a directory of them.",
+)
+@click.option(
+    "--cache-mount-to",
+    "caches_to",
+    multiple=True,
+    metavar="[id=ID,]dest=PATH",
+    help="Write cache mounts out after the build.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress; print the image's ID only.")
 @click.option(
     "--progress",
@@ -85,6 +102,7 @@ def build(settings: "Globals", /, **words: object) -> None:
         raise click.exceptions.Exit(answer(settings.root, request, call))
     style = "quiet" if line.quiet else line.progress
     with (
+        _explaining(request, wanted=line.explain) as request,
         _sigterm_is_an_interrupt(),
         Builder(settings.root) as builder,
         progress_to(sys.stderr, style, debug=settings.debug) as listener,
@@ -138,6 +156,9 @@ class Line:
     attest: str | None
     call: str = "build"
     check: bool = False
+    explain: bool = False
+    caches_from: tuple[str, ...] = ()
+    caches_to: tuple[str, ...] = ()
 
     def question(self) -> "Call | None":
         """What is asked instead of a build. Raises UsageError."""
@@ -185,6 +206,8 @@ class Line:
             outputs=outputs,
             compression=_compression(self.compression, outputs),
             epoch=_epoch(build_args),
+            caches_from=tuple(parse_cache_mount(text, "--cache-mount-from", "src") for text in self.caches_from),
+            caches_to=tuple(parse_cache_mount(text, "--cache-mount-to", "dest") for text in self.caches_to),
             stdin=sys.stdin.buffer,
         )
 
@@ -204,6 +227,34 @@ def parse_secret(text: str) -> "Secret":
     if not file and not variable:
         file, variable = ("", name) if name in os.environ else (name, "")
     return Secret(name, Path(file) if file else None, variable)
+
+
+def parse_cache_mount(text: str, option: str, key: str) -> "Port":
+    """`id=pip,dest=pip.tar.zst`; without an id a directory for all of them. A lone path is `dest=`."""
+    from builder.cache.transfer import Port
+
+    words = next(csv.reader([text]), [])
+    pairs = {key: words[0]} if len(words) == 1 and "=" not in words[0] else dict(w.partition("=")[::2] for w in words)
+    mount_id, place = pairs.pop("id", ""), pairs.pop(key, "") or pairs.pop("path", "")
+    if pairs or not place:
+        raise UsageError(f"{option} {text}: not understood", hint=f"write {option} id=ID,{key}=FILE.tar.zst")
+    port = Port(mount_id, Path(place))
+    if port.is_file and not mount_id:
+        raise UsageError(f"{option} {text}: a file holds one cache", hint="name it with id=, or give a directory")
+    return port
+
+
+@contextmanager
+def _explaining(request: "BuildRequest", *, wanted: bool) -> "Iterator[BuildRequest]":
+    """Print what was cached and what was not when progress is over, be it by an error."""
+    reports: list[Report] = []
+    try:
+        yield replace(request, explain=reports.append) if wanted else request
+    finally:
+        for report in reports:
+            from builder.cache.report import table
+
+            click.echo(table(report.steps), err=True, nl=False)
 
 
 def metadata(result: "BuildResult") -> dict[str, object]:

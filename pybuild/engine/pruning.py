@@ -199,7 +199,7 @@ def _unpacked(store: ContentStore, root: Path, idle_since: float) -> Iterator[Ca
 
 
 def _remove_mount(root: Path, item: CacheItem) -> bool:
-    return mounts.remove(mounts.CacheMount(mounts.directory(root) / item.id, item.title, item.used))
+    return mounts.remove(mounts.CacheMount(mounts.mounts_directory(root) / item.id, item.title, item.used))
 
 
 def _sweep(root: Path, doomed: set[str], idle_seconds: float) -> set[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.cache.mounts import cache_mounts, directory, held, mount_name
+from builder.cache.mounts import cache_mounts, held, mount_name, mounts_directory
 from builder.cache.transfer import Port, export_mounts, import_mounts
 from builder.errors import BuilderError
 
@@ -24,7 +24,7 @@ class Caches:
         self.told: list[str] = []
 
     def path(self, mount_id: str) -> Path:
-        return directory(self.root) / mount_name(mount_id)
+        return mounts_directory(self.root) / mount_name(mount_id)
 
     def fill(self, mount_id: str, files: Mapping[str, str]) -> None:
         for name, content in files.items():
@@ -94,7 +94,7 @@ def test_what_is_imported_takes_the_place_of_what_is_there(old: Caches, new: Cac
     old.export(port)
     new.take(port)
     assert new.read("pip") == {"new": "1"}
-    assert sorted(os.listdir(directory(new.root))) == [mount_name("pip"), f"{mount_name('pip')}.lock"]
+    assert sorted(os.listdir(mounts_directory(new.root))) == [mount_name("pip"), f"{mount_name('pip')}.lock"]
 
 
 def test_a_first_run_has_no_caches_and_says_so(new: Caches, ram_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_hostile_archive_is_refused_and_what_was_there_stays(
         new.take(Port("pip", ram_path / "bad.tar"))
     assert new.read("pip") == {"mine": "1"}
     assert sorted(os.listdir(ram_path)) == before
-    assert sorted(os.listdir(directory(new.root))) == [mount_name("pip"), f"{mount_name('pip')}.lock"]
+    assert sorted(os.listdir(mounts_directory(new.root))) == [mount_name("pip"), f"{mount_name('pip')}.lock"]
 
 
 def test_a_link_out_of_the_cache_writes_nothing_outside(new: Caches, ram_path: Path) -> None:

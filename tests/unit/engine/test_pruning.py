@@ -122,7 +122,7 @@ class Cache:
             database.execute("UPDATE snapshot SET used = ?", (time.time() - age,))
 
     def mount(self, mount_id: str, age: float = HOUR) -> Path:
-        path = mounts.directory(self.root) / mounts.mount_name(mount_id)
+        path = mounts.mounts_directory(self.root) / mounts.mount_name(mount_id)
         path.mkdir(parents=True)
         (path / "wheel").write_bytes(b"x" * 500_000)
         lock = Path(f"{path}.lock")

@@ -48,6 +48,6 @@ def test_the_end_is_kept_for_an_error_message(tmp_path: Path) -> None:
 
 
 def test_logs_of_long_ago_go(tmp_path: Path) -> None:
-    made = [new_log_directory(tmp_path) for _ in range(25)]
+    made = [new_log_directory(tmp_path) for _ in range(55)]
     assert made[-1].is_dir()
-    assert len(list((tmp_path / "builds").iterdir())) == 20
+    assert len(list((tmp_path / "builds").iterdir())) == 50
