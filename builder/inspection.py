@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from builder.checking import base_facts, facts_for
 from builder.checks import BaseFacts, Report
 from builder.checks.outline import Outline, Target, list_targets, make_outline
-from builder.checks.walk import check
+from builder.checks.walk import check, check_above
 from builder.dockerfile.instructions import Dockerfile, DockerfileError, Position
 from builder.dockerfile.memo import parse_remembered
 from builder.errors import NotYet
@@ -51,7 +51,11 @@ class Inspection:
     def report(self) -> Report:
         """All findings, and the error if there is one: it has the lines around its place."""
         try:
-            report = check(self.dockerfile, self._facts)
+            dockerfile = self.dockerfile
+        except DockerfileError as error:
+            return check_above(self.content, error, self._facts)
+        try:
+            report = check(dockerfile, self._facts)
         except DockerfileError as error:
             return Report(error=error)
         fault = report.error or self._fault_of_the_plan()

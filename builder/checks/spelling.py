@@ -13,14 +13,20 @@ _RESERVED = ("context", "scratch")
 
 
 def check_spelling(file: Sequence[Noted], empty_continuations: Sequence[int], findings: Findings) -> None:
+    """All of them."""
+    check_instructions(file, empty_continuations, findings)
+    stages = [noted.instruction for noted in file if isinstance(noted.instruction, From)]
+    _check_stage_names(stages, findings)
+    _check_casing(file, findings)
+
+
+def check_instructions(file: Sequence[Noted], empty_continuations: Sequence[int], findings: Findings) -> None:
+    """Those that look at one instruction at a time: they have spoken before a fault further down is found."""
     name = file[0].instruction.at.file
     for line in empty_continuations:
         findings.say("NoEmptyContinuation", "Empty continuation line", Position(name, line, 1, line))
     for noted in file:
         _check_instruction(noted, findings)
-    stages = [noted.instruction for noted in file if isinstance(noted.instruction, From)]
-    _check_stage_names(stages, findings)
-    _check_casing(file, findings)
 
 
 def _check_instruction(noted: Noted, findings: Findings) -> None:

@@ -10,10 +10,10 @@ from builder.checks.collect import Findings, Noted, description
 from builder.checks.facts import Facts
 from builder.checks.findings import Report
 from builder.checks.settings import Settings, SettingsInvalid
-from builder.checks.spelling import check_spelling
+from builder.checks.spelling import check_instructions, check_spelling
 from builder.checks.stages import Stage, StageList, Word
 from builder.checks.words import Watched, quoted, suggestion
-from builder.dockerfile import parse_trigger
+from builder.dockerfile import parse_dockerfile, parse_trigger
 from builder.dockerfile.expand import ExpansionError, expand, expand_body, expand_words
 from builder.dockerfile.instructions import (
     Add,
@@ -61,6 +61,18 @@ def check(dockerfile: Dockerfile, facts: Facts | None = None) -> Report:
     except DockerfileError as fault:
         error = fault
     return Report(findings.by_line(), error, findings.settings.error)
+
+
+def check_above(content: bytes, fault: DockerfileError, facts: Facts) -> Report:
+    """What there is to say about the part above a fault that keeps a file from being read."""
+    above = b"\n".join(content.split(b"\n")[: fault.at.line - 1])
+    try:
+        dockerfile = parse_dockerfile(above, fault.at.file)
+        findings = Findings(settings(dockerfile, facts))
+    except DockerfileError:
+        return Report(error=fault)
+    check_instructions(noted(dockerfile), dockerfile.empty_continuations, findings)
+    return Report(findings.by_line(), fault, findings.settings.error)
 
 
 def noted(dockerfile: Dockerfile) -> list[Noted]:

@@ -86,6 +86,14 @@ def test_what_can_not_be_built_shows_what_was_found_before(ask: Ask, capsys: pyt
     assert "WARNING: LegacyKeyValueFormat" in capsys.readouterr().out
 
 
+def test_so_does_what_can_not_be_read(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DockerfileError, match="unknown instruction BADCMD"):
+        ask("check", Dockerfile="FROM scratch AS BadStageName\nMAINTAINER me@example.org\nBADCMD\n")
+    out = capsys.readouterr().out
+    assert out.startswith("Check complete, 2 warnings have been found!\n\nWARNING: StageNameCasing")
+    assert "WARNING: MaintainerDeprecated" in out
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
