@@ -9,8 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -157,12 +156,30 @@ def run(settings: "Globals", /, **given: Any) -> int:  # noqa: ANN401 -- sixty o
 
 
 def _create(containers: "Containers", options: "RunOptions", *, pull: str, quiet: bool, cidfile: str) -> "Record":
-    if cidfile and os.path.exists(cidfile):
-        raise EngineError(f"the file {cidfile} is there already", hint="remove it, or name another one by --cidfile")
-    record = containers.create(options, pull=pull, progress=lambda: _transfer(quiet=quiet))
-    if cidfile:
-        Path(cidfile).write_text(record.id)
+    with _new_file(cidfile) if cidfile else contextlib.nullcontext() as file:
+        record = containers.create(options, pull=pull, progress=lambda: _transfer(quiet=quiet))
+        if file:
+            file.write(record.id)
     return record
+
+
+@contextlib.contextmanager
+def _new_file(path: str) -> Iterator[IO[str]]:
+    """A file that is made before the work, so that it can't fail after it, and goes when the work fails."""
+    try:
+        file = open(path, "x", encoding="ascii")  # noqa: SIM115 -- the next line closes it
+    except FileExistsError:
+        raise EngineError(
+            f"the file {path} is there already", hint="remove it, or name another one by --cidfile"
+        ) from None
+    except OSError as error:
+        raise EngineError(f"can't write {path}: {error.strerror}", hint="name another file by --cidfile") from error
+    with file:
+        try:
+            yield file
+        except BaseException:
+            os.unlink(path)
+            raise
 
 
 def _transfer(*, quiet: bool) -> "contextlib.AbstractContextManager[Progress]":
@@ -207,7 +224,7 @@ def _parsed(given: dict[str, Any]) -> "RunOptions":
         publish_all=given["publish_all"],
         expose=given["expose"],
         network=given["network"],
-        dns=given["dns"],
+        dns=tuple(parse.parse_address(text, "dns") for text in given["dns"]),
         dns_search=given["dns_search"],
         dns_option=given["dns_option"],
         add_host=parse.parse_pairs(given["add_host"], "add-host", ":="),
@@ -225,11 +242,11 @@ def _parsed(given: dict[str, Any]) -> "RunOptions":
         privileged=given["privileged"],
         devices=tuple(parse.parse_device(text) for text in given["device"]),
         sysctls=parse.parse_pairs(given["sysctl"], "sysctl"),
-        pid=given["pid"],
-        ipc=given["ipc"],
-        uts=given["uts"],
-        cgroupns=given["cgroupns"],
-        cgroup_parent=given["cgroup_parent"],
+        pid=parse.parse_mode(given["pid"], "pid"),
+        ipc=parse.parse_mode(given["ipc"], "ipc"),
+        uts=parse.parse_mode(given["uts"], "uts"),
+        cgroupns=parse.parse_mode(given["cgroupns"], "cgroupns"),
+        cgroup_parent=parse.parse_cgroup_parent(given["cgroup_parent"]),
         read_only=given["read_only"],
         init=given["init"],
         stop_signal=given["stop_signal"],

@@ -137,6 +137,11 @@ class Containers:
 
         if options.name:
             check_name(options.name)
+        if options.publish:
+            from runner.network import PortMapping
+
+            for text in options.publish:  # also where no network will look at them
+                PortMapping.parse(text)
         image = self.image(options.image, options.platform, pull, progress)
         record = make_record(
             options, image.config.config, container_id=new_id(), image_id=str(image.config_digest), created=timestamp(),

@@ -18,6 +18,12 @@ from runner.container.spec import Resources, Rlimit
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _CPU_PERIOD = 100_000  # µs
+_MODES = {
+    "pid": ("host", "container:NAME"),
+    "ipc": ("host", "private", "shareable", "container:NAME"),
+    "uts": ("host",),
+    "cgroupns": ("host", "private"),
+}
 _RLIMITS = {
     "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
     "rttime", "sigpending", "stack",
@@ -253,6 +259,29 @@ def _target(path: str) -> str:
     if normal in {"/", "//"}:
         raise UsageError("nothing can be mounted over / of a container", hint="choose a directory below it")
     return normal
+
+
+def parse_mode(text: str, option: str) -> str:
+    """Whose namespace `--pid`, `--ipc`, `--uts` or `--cgroupns` asks for; empty: the default."""
+    known = _MODES[option]
+    if text and text not in known and not ("container:NAME" in known and text.startswith("container:")):
+        raise UsageError(f"--{option} {text}: no such choice", hint=f"known: {', '.join(known)}")
+    return text
+
+
+def parse_cgroup_parent(text: str) -> str:
+    if ".." in text.split("/"):
+        raise UsageError(f"--cgroup-parent {text} leads out of the control groups", hint="write a path without ..")
+    return text
+
+
+def parse_address(text: str, option: str) -> str:
+    from ipaddress import ip_address
+
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise UsageError(f"--{option} {text}: not an address", hint="write one like 9.9.9.9 or fd00::1") from None
 
 
 def parse_ulimit(text: str) -> Rlimit:
