@@ -20,7 +20,7 @@ _TYPES = {
     "regular": "step", "exec.cachemount": "mount",  # docker's words
 }  # fmt: skip
 _WHAT = {
-    "images": "Images", "layers": "Cached layers", "spare": "Other blobs", "unpacked": "Unpacked layers",
+    "images": "Image blobs", "layers": "Cached layers", "spare": "Other blobs", "unpacked": "Unpacked layers",
     "mounts": "Cache mounts", "uploads": "Uploads", "containers": "Containers", "volumes": "Volumes",
     "records": "Indexes, logs", "total": "Total",
 }  # fmt: skip
