@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import ArchiveError
 
 if TYPE_CHECKING:
-    from registry.layouts.load import load_archive
+    from registry.layouts.load import load_archive, load_from_layout
     from registry.layouts.write import write_docker_archive, write_oci_layout
 
-__all__ = ["UNNAMED", "ArchiveError", "load_archive", "write_docker_archive", "write_oci_layout"]
+__all__ = ["UNNAMED", "ArchiveError", "load_archive", "load_from_layout", "write_docker_archive", "write_oci_layout"]
 
 UNNAMED = "localhost/unnamed"  # the repository of images that have no name
-_HOMES = {"load_archive": "load", "write_docker_archive": "write", "write_oci_layout": "write"}
+_HOMES = {
+    "load_archive": "load",
+    "load_from_layout": "load",
+    "write_docker_archive": "write",
+    "write_oci_layout": "write",
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attribute may be anything

@@ -3,7 +3,7 @@
 Nothing gets a name in the store until the whole archive has proved good; where its files lie is sources.py's business.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -68,15 +68,45 @@ def load_archive(
             return _load(store, TarSource(store, lease, stream, progress))
 
 
+def load_from_layout(
+    store: ContentStore, folder: Path, wanted: str | Digest = "", progress: Progress | None = None
+) -> Reference:
+    """Take one image of an OCI layout into the store, without giving it a name.
+
+    Args:
+        store: where it goes.
+        folder: the layout.
+        wanted: its tag or digest; empty is `latest`, or the only one there is.
+        progress: told about large files.
+
+    Returns:
+        How to find it: a repository and its digest.
+
+    Raises:
+        ArchiveError, ManifestInvalid, DigestInvalid, SizeInvalid: it is not there, or damaged.
+    """
+    with store.lease(_LEASE) as lease:
+        source = FolderSource(store, lease, folder, progress or Silent())
+        descriptor = _chosen(parse_manifest(source.read("index.json", MAX_MANIFEST)), wanted)
+        image = _Loaded(UNNAMED, top=descriptor.digest)
+        _walk(source, descriptor, image, 0)
+        _put([image], store)
+        return Reference.parse(UNNAMED).with_digest(descriptor.digest)
+
+
 def _load(store: ContentStore, source: Source) -> list[Reference | Digest]:
     found = _collected(source)
+    _put(found, store)
+    return [image.result for image in found]
+
+
+def _put(found: Sequence[_Loaded], store: ContentStore) -> None:
     for image in found:
         for digest, (content, media_type) in image.manifests.items():
             tags = image.tags if digest == image.top else []
             store.put_manifest(
                 image.repository, content, media_type, tags=tags, expected=digest, sparse=True, adopt=True
             )
-    return [image.result for image in found]
 
 
 def _collected(source: Source) -> list[_Loaded]:
@@ -111,6 +141,29 @@ def _oci_images(source: Source, content: bytes) -> list[_Loaded]:
         _walk(source, descriptor, image, 0)
         images.append(image)
     return images
+
+
+def _chosen(index: Manifest | Index, wanted: str | Digest) -> Descriptor:
+    if not isinstance(index, Index):
+        raise ArchiveError("index.json is no index", hint="see image-spec, image-layout.md")
+    if isinstance(wanted, Digest):
+        found = [descriptor for descriptor in index.manifests if descriptor.digest == wanted]
+    else:
+        found = [descriptor for descriptor in index.manifests if (wanted or "latest") in _tags(descriptor)]
+        if not wanted and not found and len(index.manifests) == 1:
+            found = list(index.manifests)
+    if not found:
+        there = sorted({tag or str(each.digest) for each in index.manifests for tag in _tags(each) or {""}})
+        raise ArchiveError(
+            f"the layout has no image {wanted or 'latest'}", hint=f"it has {', '.join(there[:10]) or 'none'}"
+        )
+    return found[0]
+
+
+def _tags(descriptor: Descriptor) -> set[str]:
+    """The tags that a layout's annotations give to an image, be they whole names or not."""
+    names = {descriptor.annotations.get(TAG_ANNOTATION, ""), descriptor.annotations.get(NAME_ANNOTATION, "")}
+    return {name.rpartition("/")[2].rpartition(":")[2] for name in names if name}
 
 
 def _walk(source: Source, descriptor: Descriptor, image: _Loaded, depth: int) -> None:
