@@ -26,12 +26,14 @@ from builder.errors import BuilderError, BuildFailed
 from builder.excerpt import excerpt
 from builder.exporters import Exporter, Output
 from builder.exporters.assemble import assemble
+from builder.opening import Opening
 from builder.ops.context import Context
-from builder.ops.files import ContextFiles, TreeFiles
+from builder.ops.files import ContextFiles, LateFiles, TreeFiles
 from builder.ops.output import StepFailed
 from builder.ops.packing import parse_compression
 from builder.ops.statcache import StatCache
 from builder.ops.workshop import Secret, Workshop
+from builder.plan.contexts import LAYOUT, NamedContexts, split_layout
 from builder.plan.options import BaseImage, PlanOptions
 from builder.plan.planner import Plan, make_plan
 from builder.plan.vertices import ImageOp, RunOp, in_order
@@ -65,7 +67,7 @@ class BuildRequest:
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    contexts: Mapping[str, str] = field(default_factory=dict)  # name, directory or docker-image://…
+    contexts: Mapping[str, str] = field(default_factory=dict)  # name, where it is
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     agents: Mapping[str, str] = field(default_factory=dict)  # SSH agents: id, socket
     allow: frozenset[str] = frozenset()
@@ -131,7 +133,8 @@ class _Build:
         self._request = request
         self._reporter = reporter
         self._resources = ExitStack()
-        self._contexts: dict[str, ContextFiles] = {}
+        self._opening = Opening(root, store, request, reporter)
+        self._contexts: dict[str, ContextFiles | LateFiles] = {}
         self._findings: tuple[Finding, ...] = ()
         named = [name for output in request.outputs if output.keeps_image for name in output.names]
         self._tags = tuple(dict.fromkeys((*request.tags, *(Reference.parse(name).tagged for name in named))))
@@ -143,15 +146,7 @@ class _Build:
         if request.compression != "gzip":
             parse_compression(request.compression)  # a wrong one is told now, not after the first step
         with self._resources:
-            main = self._resources.enter_context(
-                Context.open(
-                    request.context,
-                    dockerfile=request.dockerfile,
-                    stdin=request.stdin,
-                    cache=self._stat_cache,
-                    temporary=self._temporary(),
-                )
-            )
+            main = self._resources.enter_context(self._opening.main(self._stat_cache))
             self._contexts[""] = ContextFiles(main)
             assert main.dockerfile is not None, "a main context has a Dockerfile"
             text, name = main.dockerfile
@@ -198,16 +193,14 @@ class _Build:
     def _stat_cache(self) -> StatCache:
         return self._resources.enter_context(StatCache.open(self._root / "statcache.db"))
 
-    def _temporary(self) -> Path:
-        path = self._root / "tmp"
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return path
-
-    def _context(self, name: str) -> ContextFiles:
+    def _context(self, name: str) -> ContextFiles | LateFiles:
         """The build context, or the one that --build-context calls so; opened when a step asks for it."""
         if name not in self._contexts:
-            context = Context.directory(self._request.contexts[name], cache=self._stat_cache)
-            self._contexts[name] = ContextFiles(self._resources.enter_context(context))
+            place = NamedContexts(self._request.contexts, self._request.platform).place(name)
+            assert place is not None, "the plan has no other contexts"
+            files = self._opening.named(name, place, self._stat_cache)
+            self._contexts[name] = files
+            self._resources.callback(files.close)
         return self._contexts[name]
 
     def _plan(self, dockerfile: Dockerfile, text: str, main: Context) -> Plan:
@@ -298,22 +291,43 @@ class StoreBases:
     found: dict[str, BaseImage] = field(default_factory=dict)  # by the name in the Dockerfile
 
     def resolve(self, name: str, at: Position) -> BaseImage:
+        if name.startswith(LAYOUT):
+            found, shown = self._in_layout(name, at), name
+        else:
+            found, shown = self._named(name, at)
+        if len(found.manifest.layers) != len(found.config.rootfs.diff_ids):
+            raise BuilderError(f"image {shown} is broken: its config and manifest differ in layers", hint="pull it")
+        self.found[name] = BaseImage(shown, found.digest, found.manifest.layers, found.config)
+        return self.found[name]
+
+    def _named(self, name: str, at: Position) -> tuple[StoredImage, str]:
         try:
             reference = Reference.parse(name).tagged
         except RegistryError as error:
             raise DockerfileError(f"{name!r} names no image: {error}", at=at, hint=error.hint) from None
-        if self.request.pull or (found := self._local(reference)) is None:
-            found = self._pulled(reference, at)
-        if len(found.manifest.layers) != len(found.config.rootfs.diff_ids):
-            raise BuilderError(f"image {reference} is broken: its config and manifest differ in layers", hint="pull it")
-        self.found[name] = BaseImage(str(reference), found.digest, found.manifest.layers, found.config)
-        return self.found[name]
+        found = None if self.request.pull else self._local(reference)
+        return found or self._pulled(reference, at), str(reference)
 
     def _local(self, reference: Reference) -> StoredImage | None:
         try:
             return find_image(self.store, reference, self.request.platform)
         except ManifestUnknown:
             return None
+
+    def _in_layout(self, place: str, at: Position) -> StoredImage:
+        from registry.layouts import load_from_layout
+
+        folder, wanted = split_layout(place)
+        step = self.reporter.start(f"[internal] load {place}")
+        try:
+            which = Digest.parse(wanted) if ":" in wanted else wanted
+            reference = load_from_layout(self.store, Path(folder), which, step)
+            found = find_image(self.store, reference, self.request.platform)
+        except RegistryError as error:
+            step.failed(str(error))
+            raise BuilderError(f"{at.file}:{at.line}: can't get the image {place}: {error}", hint=error.hint) from error
+        step.done()
+        return found
 
     def _pulled(self, reference: Reference, at: Position) -> StoredImage:
         from registry.client import pull

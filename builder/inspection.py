@@ -19,10 +19,12 @@ from builder.dockerfile.instructions import Dockerfile, DockerfileError, Positio
 from builder.dockerfile.memo import parse_remembered
 from builder.errors import NotYet
 from builder.excerpt import excerpt
+from builder.opening import Opening
 from builder.ops.context import Context
 from builder.plan.options import BaseImage, PlanOptions
 from builder.plan.planner import make_plan
 from builder.plan.stages import Stages
+from builder.progress import Reporter
 from registry.errors import RegistryError
 from registry.model import Platform, Reference
 from registry.storage import ContentStore
@@ -117,5 +119,5 @@ def inspection(root: Path, store: ContentStore, request: "BuildRequest") -> Iter
 
     Raises ContextError: there is no such context or Dockerfile.
     """
-    with Context.open(request.context, dockerfile=request.dockerfile, stdin=request.stdin) as context:
+    with Opening(root, store, request, Reporter()).main() as context:
         yield Inspection(store, request, context, root / "parsed")

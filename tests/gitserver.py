@@ -68,7 +68,7 @@ class Origin:
 
 @dataclass
 class Hub:
-    """A server of repositories: `http://127.0.0.1:…/name.git`."""
+    """A server of repositories, `http://127.0.0.1:…/name.git`, and of the other files beside them."""
 
     root: Path
     port: int = 0
@@ -118,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        if hub.dumb:
+        if hub.dumb or ".git/" not in parts.path:
             self._file(hub.root / parts.path.lstrip("/").replace(".git/", ".git/.git/", 1))
             return
         body = self._body()

@@ -16,9 +16,11 @@ import msgspec
 from msgspec import Struct
 
 from builder.cache.report import CACHED, MISSED, SKIPPED, Reason, StepReport
+from builder.plan.gitaddress import redacted
 from builder.plan.vertices import (
     ContextOp,
     CopyOp,
+    GitOp,
     HttpOp,
     ImageOp,
     MkdirOp,
@@ -138,7 +140,7 @@ class Ledger:
             entry = self._entries[vertex.digest]
             entry.seconds = time.monotonic() - entry.began
             entry.outcome = outcome or entry.outcome or MISSED
-            if isinstance(vertex.op, HttpOp) and entry.outcome == MISSED:
+            if isinstance(vertex.op, HttpOp | GitOp) and entry.outcome == MISSED:
                 entry.reasons = (Reason("download", "fetched: it was new, or the server gave other content"),)
 
     # -- what a step's key is made of
@@ -164,7 +166,9 @@ class Ledger:
             case ContextOp() as op:
                 return Input("context", f"the context {op.name}" if op.name else "the build context")
             case HttpOp() as op:
-                return Input("http", op.url, name or "")
+                return Input("http", redacted(op.url), name or "")
+            case GitOp() as op:
+                return Input("git", redacted(op.address.remote), name or "")
             case ScratchOp():
                 return Input("scratch", "scratch", name or "")
             case _:

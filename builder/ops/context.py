@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 from builder.dockerfile.ignore import IgnoreRules
 from builder.dockerfile.match import PatternInvalid, go_match
-from builder.errors import ContextError, NotYet
+from builder.errors import ContextError
 from builder.ops import intake
 from builder.ops.intake import Text
-from builder.ops.sources import Found, Source, find
+from builder.ops.sources import Found, Source, find, wanted_of
 from builder.ops.statcache import Content, FileKey, StatCache, is_settled
 from registry.model import Digest
 from runner.kernel.paths import open_in_root, open_root
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from builder.cache.filemap import FileMap
 
 _SMALL = 1 << 20
-_REMOTE = ("http://", "https://", "git://", "ssh://", "git@", "github.com/")
 _CAPABILITY = "security.capability"
 
 
@@ -91,14 +90,14 @@ class Context:
         rules: IgnoreRules | None = None,
         dockerfile: Text | None = None,
         cache: StatCache | None = None,
-        unpacked: Path | None = None,
+        to_remove: Path | None = None,
     ) -> None:
         self.root = root
         self.title = title or str(root)
         self.rules = rules or IgnoreRules()
         self.dockerfile = dockerfile
         self._cache = cache
-        self._unpacked = unpacked
+        self._to_remove = to_remove
         self._fd = open_root(root)
 
     @classmethod
@@ -123,12 +122,10 @@ class Context:
         Raises:
             ContextError: there is no such context or Dockerfile, or it can't be read or unpacked.
         """
-        if source.startswith(_REMOTE):
-            raise NotYet(f"a build context from {source}", hint="clone or fetch it, and give the directory")
         if source == "-":
             if dockerfile == "-":
                 raise ContextError("standard input can't be both, the context and the Dockerfile")
-            return cls._from_stdin(_given(stdin), dockerfile, cache, temporary)
+            return cls._from_stdin(intake.given_input(stdin), dockerfile, cache, temporary)
         path = Path(source)
         try:
             found = path.stat()
@@ -137,14 +134,15 @@ class Context:
                 f"can't read the build context {source}: {error.strerror}", hint=_near_path(path)
             ) from error
         if stat.S_ISDIR(found.st_mode):
-            text = intake.Found(intake.read_text(_given(stdin), "Dockerfile")) if dockerfile == "-" else None
+            text = intake.given_dockerfile(stdin) if dockerfile == "-" else None
             return cls._from_directory(Path(os.path.realpath(path)), source, text, dockerfile, cache)
         with path.open("rb") as file:
             start, stream = intake.peek(file)
             if not intake.is_archive(start):
                 hint = f"is it a Dockerfile? write: -f {source} {path.parent}"
                 raise ContextError(f"the build context {source} is neither a directory nor an archive", hint=hint)
-            return cls._from_archive(stream, source, dockerfile, cache, temporary)
+            given = intake.given_dockerfile(stdin) if dockerfile == "-" else None
+            return cls.archive(stream, source, dockerfile=dockerfile, given=given, cache=cache, temporary=temporary)
 
     @classmethod
     def directory(cls, source: str, *, cache: StatCache | None = None) -> Self:
@@ -165,7 +163,7 @@ class Context:
     def _from_stdin(cls, stdin: BinaryIO, asked: str | None, cache: StatCache | None, temporary: Path | None) -> Self:
         start, stream = intake.peek(stdin)
         if intake.is_archive(start):
-            return cls._from_archive(stream, "standard input", asked, cache, temporary)
+            return cls.archive(stream, "standard input", dockerfile=asked, cache=cache, temporary=temporary)
         if not start:
             raise ContextError("standard input is empty", hint="pipe a Dockerfile or an archive into it")
         if asked is not None:
@@ -173,30 +171,73 @@ class Context:
                 "standard input holds a Dockerfile, and -f names another one",
                 hint=f"write: -f - DIRECTORY, or -f {asked} .",
             )
-        text = intake.read_text(stream, "Dockerfile")
-        empty = intake.empty_directory(temporary)
-        return cls(empty, title="standard input", dockerfile=text, cache=cache, unpacked=empty)
+        return cls.lone(intake.read_text(stream, "Dockerfile"), "standard input", temporary=temporary)
 
     @classmethod
-    def _from_archive(
-        cls, stream: BinaryIO, title: str, asked: str | None, cache: StatCache | None, temporary: Path | None
+    def archive(
+        cls,
+        stream: BinaryIO,
+        title: str,
+        *,
+        dockerfile: str | None = None,
+        given: intake.Found | None = None,
+        named: bool = False,
+        cache: StatCache | None = None,
+        temporary: Path | None = None,
     ) -> Self:
+        """What an archive holds.
+
+        Args:
+            stream: the archive.
+            title: what messages call it.
+            dockerfile: the path in it of the Dockerfile; None looks for the usual names.
+            given: the Dockerfile, if it came another way.
+            named: it is one of --build-context, which has neither a Dockerfile nor an ignore file.
+            cache: as open()'s.
+            temporary: as open()'s.
+
+        Raises:
+            ContextError: it is damaged or hostile, or has no Dockerfile.
+        """
         root = intake.unpack(stream, temporary, title)
+        return cls.unpacked(root, top=root, title=title, dockerfile=dockerfile, given=given, named=named, cache=cache)
+
+    @classmethod
+    def unpacked(
+        cls,
+        root: Path,
+        *,
+        top: Path,
+        title: str,
+        dockerfile: str | None = None,
+        given: intake.Found | None = None,
+        named: bool = False,
+        cache: StatCache | None = None,
+    ) -> Self:
+        """A directory made for this context: `top`, which has it or is it, is removed with it, or if this fails."""
         try:
-            found = intake.find_dockerfile(root, asked, machine=False)
+            if named:
+                return cls(root, title=title, cache=cache, to_remove=top)
+            found = given or intake.find_dockerfile(root, dockerfile, machine=False)
             rules = _rules(root, found)
-            return cls(root, title=title, rules=rules, dockerfile=found.text, cache=cache, unpacked=root)
+            return cls(root, title=title, rules=rules, dockerfile=found.text, cache=cache, to_remove=top)
         except BaseException:
-            intake.remove(root)
+            intake.remove(top)
             raise
+
+    @classmethod
+    def lone(cls, dockerfile: Text, title: str, *, temporary: Path | None = None) -> Self:
+        """A Dockerfile without any files."""
+        empty = intake.empty_directory(temporary)
+        return cls(empty, title=title, dockerfile=dockerfile, to_remove=empty)
 
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        if self._unpacked is not None:
-            intake.remove(self._unpacked)
-            self._unpacked = None
+        if self._to_remove is not None:
+            intake.remove(self._to_remove)
+            self._to_remove = None
 
     def __enter__(self) -> Self:
         return self
@@ -206,8 +247,8 @@ class Context:
 
     # -- looking
 
-    def find(self, pattern: str) -> list[Found]:
-        """What a source of COPY or ADD names, links followed, in order of names (see sources.py).
+    def find(self, pattern: str, *, parents: bool = False) -> list[Found]:
+        """What a source of COPY or ADD names, links followed, in order of names; `parents` is COPY's (see sources.py).
 
         Raises:
             ContextError: nothing is there, or .dockerignore leaves it out, or the pattern is broken.
@@ -215,24 +256,25 @@ class Context:
         try:
             for part in pattern.split("/"):
                 go_match(part, "")  # broken, it is told even where there is nothing to match
-            return find(Source(self._fd, pattern, self.rules, where=f"the build context ({self.title})"))
+            where = f"the build context ({self.title})"
+            return find(Source(self._fd, pattern, self.rules, where=where, parents=parents))
         except PatternInvalid as error:
             raise ContextError(f"broken pattern {pattern!r}: {error}") from error
 
-    def walk(self, found: Found, excludes: IgnoreRules | None = None) -> list[FileEntry]:
+    def walk(self, found: Found, *excludes: IgnoreRules) -> list[FileEntry]:
         """What was found and, below a directory, all that is kept, each directory before what it holds.
 
         The same as sources.walk() tells, but all at once and in a third of the time.
 
         Args:
             found: one of find()'s.
-            excludes: rules of --exclude; their paths count from what was found.
+            excludes: rules of --exclude or wanted_of(); their paths count from what was found.
         """
         return _pruned(self._descend(_entry(found.path, found.stat, ""), excludes))
 
-    def entries(self, pattern: str, excludes: IgnoreRules | None = None) -> list[FileEntry]:
+    def entries(self, pattern: str, *excludes: IgnoreRules) -> list[FileEntry]:
         """find() and walk() in one."""
-        return [entry for found in self.find(pattern) for entry in self.walk(found, excludes)]
+        return [entry for found in self.find(pattern) for entry in self.walk(found, *excludes)]
 
     def open_file(self, entry: FileEntry) -> int:
         """Open a regular file for reading; the kernel keeps the look-up within the context."""
@@ -241,7 +283,7 @@ class Context:
 
     # -- walking
 
-    def _descend(self, top: FileEntry, excludes: IgnoreRules | None) -> list[tuple[FileEntry, bool]]:
+    def _descend(self, top: FileEntry, excludes: Sequence[IgnoreRules]) -> list[tuple[FileEntry, bool]]:
         """Entries in order, each with whether it is itself left out (a directory that may hold what is kept)."""
         found: list[tuple[FileEntry, bool]] = []
         stack = [(top, False)]  # what was found is there, be it for what it holds
@@ -252,12 +294,13 @@ class Context:
                 stack += self._children(item[0].path, top.path, excludes)
         return found
 
-    def _children(self, directory: str, top: str, excludes: IgnoreRules | None) -> list[tuple[FileEntry, bool]]:
+    def _children(self, directory: str, top: str, excludes: Sequence[IgnoreRules]) -> list[tuple[FileEntry, bool]]:
         """Last one first."""
         found: list[tuple[FileEntry, bool]] = []
         prefix = f"{directory}/" if directory else ""
         cut = len(top) + 1 if top else 0
-        rules = [(rules, start) for rules, start in ((self.rules, 0), (excludes, cut)) if rules and rules.rules]
+        every = [(self.rules, 0), *((rules, cut) for rules in excludes)]
+        rules = [(rules, start) for rules, start in every if rules.rules]
         try:
             file = open_in_root(self._fd, directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
@@ -282,7 +325,7 @@ class Context:
 
     # -- digests
 
-    def digest(self, patterns: Iterable[str], excludes: Sequence[str] = ()) -> Digest:
+    def digest(self, patterns: Iterable[str], excludes: Sequence[str] = (), *, parents: bool = False) -> Digest:
         """Name the content that these sources of one COPY select: equal content, equal digest.
 
         In it: names, kinds, modes, link targets, bytes, file capabilities. Not in it: times, owners, the place of a
@@ -291,12 +334,18 @@ class Context:
         Raises:
             ContextError: as find(); a file can't be read.
         """
-        return self.select(patterns, excludes)[0]
+        return self.select(patterns, excludes, parents=parents)[0]
 
-    def select(self, patterns: Iterable[str], excludes: Sequence[str] = ()) -> "tuple[Digest, Callable[[], FileMap]]":
+    def select(
+        self, patterns: Iterable[str], excludes: Sequence[str] = (), *, parents: bool = False
+    ) -> "tuple[Digest, Callable[[], FileMap]]":
         """digest(), and what tells its files one by one, for those who ask why it is another one than before."""
         rules = IgnoreRules.of(excludes)
-        selected = [(found, self.walk(found, rules)) for pattern in patterns for found in self.find(pattern)]
+        selected = [
+            (found, self.walk(found, rules, wanted_of(pattern) if parents else IgnoreRules()))
+            for pattern in patterns
+            for found in self.find(pattern, parents=parents)
+        ]
         digest, contents = self._digest(selected)
         return digest, partial(self._file_map, selected, contents)
 
@@ -451,12 +500,6 @@ def _capability(file: int) -> bytes:
         return os.getxattr(file, _CAPABILITY)
     except OSError:  # none, or a file system without extended attributes
         return b""
-
-
-def _given(stdin: BinaryIO | None) -> BinaryIO:
-    if stdin is None:
-        raise ContextError("there is no standard input to read")
-    return stdin
 
 
 def _rules(root: Path, found: intake.Found | None) -> IgnoreRules:

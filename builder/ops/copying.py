@@ -1,10 +1,13 @@
 """COPY and ADD as a step: the inputs of its vertex opened, and handed to the copy engine."""
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from builder.ops.copy import CopyRequest, Fetched, Inline, Source, copy_into
-from builder.ops.files import ContextFiles, Files, WebFile
+from builder.ops.files import ContextFiles, Files, LateFiles, WebFile
+from builder.ops.linking import Above, dress
 from builder.ops.workshop import Workshop, closing
 from builder.plan.vertices import CopyOp, InlineFile
 from builder.progress import Step
@@ -13,8 +16,18 @@ from builder.times import NANOSECONDS
 from runner.kernel.mounts import overlay_tree
 
 
-def copy_files(op: CopyOp, sources: Sequence[Files], snapshot: Snapshot, shop: Workshop, step: Step) -> int:
+def copy_files(
+    op: CopyOp,
+    sources: Sequence[Files],
+    snapshot: Snapshot,
+    shop: Workshop,
+    step: Step,
+    *,
+    above: tuple[Above, ...] = (),
+) -> int:
     """Do the copy in the snapshot; says how new the newest of the copied files is (ns).
+
+    `above` is for COPY --link: the directories on the way to the destination.
 
     Raises:
         ContextError: a source is not there. CopyError, LayerError, BuilderError: see copy_into.
@@ -33,8 +46,13 @@ def copy_files(op: CopyOp, sources: Sequence[Files], snapshot: Snapshot, shop: W
             op.chmod,
             op.excludes,
         )
-        root = opened.enter_context(closing(overlay_tree(snapshot.lower, snapshot.upper, snapshot.work)))
-        copied = copy_into(root, request)
+        if op.link:
+            root = opened.enter_context(closing(os.open(snapshot.upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)))
+            copied = copy_into(root, request)
+            dress(root, above)
+        else:
+            root = opened.enter_context(closing(overlay_tree(snapshot.lower, snapshot.upper, snapshot.work)))
+            copied = copy_into(root, request)
     if copied.overwrote:
         step.notice(
             f"files were copied over each other to {op.destination}; for a directory, write it as {op.destination}/"
@@ -47,14 +65,15 @@ def _opened(op: CopyOp, files: Files, shop: Workshop, step: Step, opened: ExitSt
     if isinstance(files, WebFile):
         path = str(shop.store.path(files.content))
         return Fetched(files.op.filename, path, files.modified * NANOSECONDS, op.unpack_remote)
+    if isinstance(files, LateFiles):
+        files = files.files()
     if isinstance(files, ContextFiles):
         root = opened.enter_context(files.root())
-        return Source(root, "/", files.context.rules, unpack=op.unpack)
+        return Source(root, "/", files.context.rules, unpack=op.unpack, parents=op.parents)
     root = opened.enter_context(shop.view(files.tree, step))
-    return Source(root, "/", keep_owner=op.keep_owner, unpack=op.unpack, where="the stage or image it comes from")
+    where = "the stage or image it comes from"
+    return Source(root, "/", keep_owner=op.keep_owner, unpack=op.unpack, where=where, parents=op.parents)
 
 
 def _at(source: Source | Fetched, path: str) -> Source | Fetched:
-    if isinstance(source, Fetched):
-        return source
-    return Source(source.root, path, source.ignore, source.keep_owner, source.unpack, source.where)
+    return source if isinstance(source, Fetched) else replace(source, path=path)

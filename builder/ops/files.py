@@ -1,4 +1,4 @@
-"""What vertices hand to each other: a file system, a context, a downloaded file.
+"""What vertices hand to each other: a file system, a context, the files of a commit, a downloaded file.
 
 Each can be copied from or mounted, and is told by a name that stands for all of it, or by the content that a step
 selects from it.
@@ -8,7 +8,8 @@ import contextlib
 import errno
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from builder.dockerfile.ignore import IgnoreRules
@@ -24,6 +25,15 @@ _OVERLAY = "the stage or image it comes from"
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """What a step takes from one of its sources."""
+
+    paths: Sequence[str]
+    excludes: Sequence[str] = ()
+    parents: bool = False  # COPY --parents
+
+
+@dataclass(frozen=True, slots=True)
 class TreeFiles:
     """A file system: what a stage or an image holds."""
 
@@ -34,7 +44,7 @@ class TreeFiles:
         """Stands for the whole content; None if nothing does."""
         return self.tree.chain or "scratch"
 
-    def digest(self, paths: Sequence[str], excludes: Sequence[str], shop: Workshop, step: Step) -> Digest:
+    def digest(self, selection: Selection, shop: Workshop, step: Step) -> Digest:
         """Of what a step selects."""
         from builder.cache.filemap import FileMap, FileState
         from builder.ops.selection import selection_digest
@@ -42,7 +52,8 @@ class TreeFiles:
 
         files: dict[str, FileState] = {}
         with shop.view(self.tree, step) as root:
-            digest = selection_digest([Source(root, path, where=_OVERLAY) for path in paths], excludes, files)
+            sources = [Source(root, path, where=_OVERLAY, parents=selection.parents) for path in selection.paths]
+            digest = selection_digest(sources, selection.excludes, files)
         shop.selections[str(digest)] = lambda: FileMap(files)
         return digest
 
@@ -73,9 +84,9 @@ class ContextFiles:
     def name(self) -> str | None:
         return None
 
-    def digest(self, paths: Sequence[str], excludes: Sequence[str], shop: Workshop, step: Step) -> Digest:
+    def digest(self, selection: Selection, shop: Workshop, step: Step) -> Digest:
         del step
-        digest, files = self.context.select(paths, excludes)
+        digest, files = self.context.select(selection.paths, selection.excludes, parents=selection.parents)
         shop.selections[str(digest)] = files
         return digest
 
@@ -84,6 +95,9 @@ class ContextFiles:
         del step, writable
         with self.root() as root, copied(root, path, shop, ignore=self.context.rules) as tree:
             yield tree
+
+    def close(self) -> None:
+        self.context.close()
 
     def root(self) -> contextlib.AbstractContextManager[int]:
         """The directory, as a descriptor."""
@@ -102,13 +116,49 @@ class WebFile:
     def name(self) -> str | None:
         return f"{self.content} {self.op.filename} {self.modified}"
 
-    def digest(self, paths: Sequence[str], excludes: Sequence[str], shop: Workshop, step: Step) -> Digest:
-        del paths, excludes, shop, step
+    def digest(self, selection: Selection, shop: Workshop, step: Step) -> Digest:
+        del selection, shop, step
         return Digest.of((self.name or "").encode())
 
 
-Mountable = TreeFiles | ContextFiles
-Files = TreeFiles | ContextFiles | WebFile
+class LateFiles:
+    """Files that are known by a name, and had only when somebody looks at them: those of a commit.
+
+    Args:
+        name: stands for the whole content.
+        open_context: gets them; what it gives is ours to close.
+    """
+
+    def __init__(self, name: str, open_context: Callable[[], Context]) -> None:
+        self.name: str | None = name
+        self._open = open_context
+        self._lock = threading.Lock()
+        self._files: ContextFiles | None = None
+
+    def files(self) -> ContextFiles:
+        """Raises BuilderError: they can't be had."""
+        with self._lock:
+            if self._files is None:
+                self._files = ContextFiles(self._open())
+            return self._files
+
+    def digest(self, selection: Selection, shop: Workshop, step: Step) -> Digest:
+        return self.files().digest(selection, shop, step)
+
+    def opened(
+        self, shop: Workshop, step: Step, path: str, *, writable: bool
+    ) -> contextlib.AbstractContextManager[int]:
+        return self.files().opened(shop, step, path, writable=writable)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._files is not None:
+                self._files.close()
+                self._files = None
+
+
+Mountable = TreeFiles | ContextFiles | LateFiles
+Files = Mountable | WebFile
 
 
 @contextlib.contextmanager

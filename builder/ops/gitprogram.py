@@ -30,6 +30,7 @@ _INHERITED = (
     "PATH", "TMPDIR", "http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",
     "NO_PROXY", "GIT_SSL_CAINFO", "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
+_EMPTY_WORDS = ("hint:", "warning:", "Please make sure you have the correct access", "and the repository exists")
 _SETTINGS = {
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
@@ -243,6 +244,6 @@ class _Talk:
     def _complaint(self) -> str:
         """The lines that matter, without what a server could draw on the terminal."""
         lines = self._said.decode(errors="replace").splitlines()
-        matter = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))] or lines
+        matter = [line for line in lines if not line.startswith(_EMPTY_WORDS)]
         text = "; ".join(line.strip() for line in matter[-4:] if line.strip())[:600]
         return "".join(letter for letter in text if letter.isprintable()) or "it failed and said nothing"

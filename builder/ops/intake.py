@@ -271,6 +271,17 @@ def read_inside(root: Path, name: str) -> bytes | None:
         os.close(base)
 
 
+def given_input(stdin: BinaryIO | None) -> BinaryIO:
+    if stdin is None:
+        raise ContextError("there is no standard input to read")
+    return stdin
+
+
+def given_dockerfile(stdin: BinaryIO | None) -> Found:
+    """What `-f -` means."""
+    return Found(read_text(given_input(stdin), "Dockerfile"))
+
+
 def find_ignore_file(root: Path, dockerfile: Found | None) -> Text | None:
     """`<Dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` of the context."""
     if dockerfile is not None and dockerfile.outside is not None:
@@ -284,6 +295,19 @@ def find_ignore_file(root: Path, dockerfile: Found | None) -> Text | None:
         if (content := read_inside(root, name)) is not None:
             return Text(content, name)
     return None
+
+
+def one_file(stream: BinaryIO, name: str, modified: int, above: Path | None) -> Path:
+    """A new private directory with one file, as ADD of a URL makes it."""
+    where = empty_directory(above)
+    try:
+        with open(where / name, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            shutil.copyfileobj(stream, file, 1 << 20)
+        os.utime(where / name, (modified, modified))
+    except BaseException:
+        remove(where)
+        raise
+    return where
 
 
 def empty_directory(above: Path | None) -> Path:

@@ -99,6 +99,11 @@ class Repositories:
             )
         return commit
 
+    def has(self, commit: Commit) -> bool:
+        """Whether it is in the mirror: a checkout fetches nothing but maybe submodules."""
+        # A name, and not the commit itself, says that all of it is there: a fetch may have been killed.
+        return (self._mirror(commit) / _kept(commit.sha)).exists()
+
     def check_out(self, commit: Commit, *, keep_git_dir: bool = False) -> tuple[Path, Path]:
         """A new directory that is the caller's, and in it the one with the files.
 
@@ -166,18 +171,19 @@ class Repositories:
     def fetched(self, commit: Commit) -> Path:
         """The mirror, with the commit in it."""
         address, sha = commit.address, commit.sha
-        name = hashlib.sha256(f"{len(sha)} {address.remote}".encode()).hexdigest()[:32]
-        mirror = self._root / name
+        mirror = self._mirror(commit)
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._locked(self._root / f"{name}.lock"):
+        with self._locked(mirror.with_suffix(".lock")):
             if not (mirror / "HEAD").exists():
                 kind = "sha1" if len(sha) == 40 else "sha256"
                 self.git().run("init", "--quiet", "--bare", "--template=", f"--object-format={kind}", "--", str(mirror))
-            # A name, and not the commit itself, says that all of it is there: a fetch may have been killed.
-            if not (mirror / _kept(sha)).exists():
+            if not self.has(commit):
                 with _explained(address):
                     self._fetch(mirror, commit)
         return mirror
+
+    def _mirror(self, commit: Commit) -> Path:
+        return self._root / hashlib.sha256(f"{len(commit.sha)} {commit.address.remote}".encode()).hexdigest()[:32]
 
     def _fetch(self, mirror: Path, commit: Commit) -> None:
         """The one commit if the server gives it by its name, or by its ref; else all branches and tags."""

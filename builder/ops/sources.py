@@ -12,7 +12,8 @@ import posixpath
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 from builder.dockerfile.ignore import IgnoreRules
 from builder.dockerfile.match import PatternInvalid, go_match, has_wildcard, plain, tokens
@@ -34,6 +35,7 @@ class Source:
     keep_owner: bool = False  # a stage's files keep theirs; a context's belong to root
     unpack: bool = False  # ADD: an archive is unpacked
     where: str = "the build context"  # for messages
+    parents: bool = False  # COPY --parents: directories on the way come along
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,13 @@ class Item:
 def find(source: Source) -> list[Found]:
     """What a source names, links followed, sorted. A pattern may match nothing; a plain path may not.
 
+    With `parents` it is the directories that the paths of what is copied count from; walk() then tells what is.
+
     Raises:
         ContextError: a plain path is not there, or is left out by the ignore file.
     """
+    if source.parents:
+        return _pivots(source)
     if "\0" in source.path:
         raise ContextError(f"{source.path!r} not found in {source.where}", hint="no path has a zero byte")
     wanted = posixpath.normpath("/" + source.path).lstrip("/")
@@ -84,15 +90,14 @@ def find(source: Source) -> list[Found]:
         if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
             raise ContextError(f'can\'t read "/{path}" in {source.where}: {error.strerror}') from error
         raise ContextError(f'"/{path}" not found in {source.where}', hint=_near(source, path)) from None
-    if not _is_visible(source, found):
-        rule = source.ignore.decided_by(found.path)
-        by = f"{source.ignore.file}:{rule.line} ({rule.pattern})" if rule else source.ignore.file
-        raise ContextError(f'"/{path}" not found in {source.where}', hint=f"it is left out by {by}")
+    _must_be_visible(source, found, path)
     return [found]
 
 
 def walk(source: Source, found: Found, excludes: IgnoreRules) -> Iterator[Item]:
     """A found file, or a found directory and all below it; directories before what is in them, names sorted.
+
+    With `parents` only what the pattern matches, the directories above that, and all below it.
 
     Args:
         source: its ignore rules apply to paths from its root.
@@ -103,7 +108,8 @@ def walk(source: Source, found: Found, excludes: IgnoreRules) -> Iterator[Item]:
         directory = open_in_root(source.root, found.path, _DIRECTORY)
         try:
             yield Item("", ".", directory, found.stat)
-            yield from _Below(source.ignore, excludes, found.path).items(directory, "", 0)
+            wanted = wanted_of(source.path) if source.parents else IgnoreRules()
+            yield from _Below(source.ignore, excludes, wanted, found.path).items(directory, "", 0)
         finally:
             os.close(directory)
         return
@@ -113,6 +119,51 @@ def walk(source: Source, found: Found, excludes: IgnoreRules) -> Iterator[Item]:
         yield Item("", name, directory, found.stat)
     finally:
         os.close(directory)
+
+
+def split_pivot(path: str) -> tuple[str, str]:
+    """A source of COPY --parents: the part before `/./`, which is not kept, and the path or pattern that is."""
+    base, pivot, pattern = path.partition("/./")
+    if not pivot:
+        base, pattern = "/", path
+    return base, posixpath.normpath(posixpath.join("/", pattern)).lstrip("/")
+
+
+def wanted_of(path: str) -> IgnoreRules:
+    """What a source of COPY --parents takes, as rules that leave out all else. They count from its pivot.
+
+    Raises ContextError: the pattern is broken.
+    """
+    pattern = split_pivot(path)[1]
+    return IgnoreRules.of(("**", f"!{pattern}"), "COPY --parents") if pattern else IgnoreRules()
+
+
+def _pivots(source: Source) -> list[Found]:
+    base, pattern = split_pivot(source.path)
+    wanted_of(source.path)  # a broken pattern is told even where there is nothing to match
+    found = [each for each in find(replace(source, path=base, parents=False)) if each.is_dir]
+    if not has_wildcard(base) and not has_wildcard(pattern) and pattern:
+        for each in found:
+            _must_be_there(source, posixpath.join(each.path, plain(pattern)))
+        if not found:
+            raise ContextError(f'"{source.path}" not found in {source.where}', hint=f"{base} is no directory")
+    return found
+
+
+def _must_be_there(source: Source, path: str) -> None:
+    """Raises ContextError: it is not, or only by way of a link: what is on the way is copied as it is."""
+    for above in accumulate(posixpath.dirname(path).split("/"), posixpath.join):
+        with suppress(OSError):
+            if above and stat.S_ISLNK(stat_in_root(source.root, above, follow=False).st_mode):
+                hint = f"/{above} is a link, which --parents does not follow; name the directory it leads to"
+                raise ContextError(f'"/{path}" not found in {source.where}', hint=hint)
+    try:
+        found = Found(path, posixpath.basename(path), stat_in_root(source.root, path, follow=False))
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+            raise ContextError(f'can\'t read "/{path}" in {source.where}: {error.strerror}') from error
+        raise ContextError(f'"/{path}" not found in {source.where}', hint=_near(source, path)) from None
+    _must_be_visible(source, found)
 
 
 def resolve(root: int, path: str, *, may_miss: bool = False) -> tuple[str, os.stat_result | None]:
@@ -214,6 +265,13 @@ def _is_visible(source: Source, found: Found) -> bool:
     return next(below, None) is not None
 
 
+def _must_be_visible(source: Source, found: Found, asked: str = "") -> None:
+    if not _is_visible(source, found):
+        rule = source.ignore.decided_by(found.path)
+        by = f"{source.ignore.file}:{rule.line} ({rule.pattern})" if rule else source.ignore.file
+        raise ContextError(f'"/{asked or found.path}" not found in {source.where}', hint=f"it is left out by {by}")
+
+
 def _near(source: Source, path: str) -> str | None:
     """Where a link leads that has the name, or a name like the one that is missing."""
     above, name = posixpath.split(path)
@@ -234,8 +292,9 @@ def _near(source: Source, path: str) -> str | None:
 class _Below:
     """One walk. Directories that are left out but may hold something that is not are told only once it shows up."""
 
-    def __init__(self, ignore: IgnoreRules, excludes: IgnoreRules, base: str) -> None:
-        self._rules = [(rules, prefix) for rules, prefix in ((ignore, base), (excludes, "")) if rules.rules]
+    def __init__(self, ignore: IgnoreRules, excludes: IgnoreRules, wanted: IgnoreRules, base: str) -> None:
+        every = ((ignore, base), (excludes, ""), (wanted, ""))
+        self._rules = [(rules, prefix) for rules, prefix in every if rules.rules]
         self._held: list[Item] = []
 
     def items(self, directory: int, above: str, depth: int) -> Iterator[Item]:

@@ -115,6 +115,11 @@ class Workshop:
                 self._logs = new_log_directory(self.root)
             return self._logs
 
+    def at_the_end(self, clean_up: Callable[[], None]) -> None:
+        """Have it called when the build is over."""
+        with self._lock:
+            self._opened.callback(clean_up)
+
     def unpacked(self, tree: Tree, step: Step | None = None) -> str | None:
         """The name of the snapshot that holds `tree`, made from its layers if it is not there."""
         if tree.chain is None or self.snapshots.exists(tree.chain):
@@ -132,11 +137,14 @@ class Workshop:
     @contextlib.contextmanager
     def view(self, tree: Tree, step: Step | None = None) -> Iterator[int]:
         """The file system of `tree`, read-only, as a descriptor; nothing is mounted anywhere."""
-        from runner.kernel.mounts import overlay_tree
+        from runner.kernel.mounts import bind, overlay_tree
 
         lower = self.snapshots.view(self.unpacked(tree, step))
-        # overlayfs takes a single directory only with an upper one
-        fd = overlay_tree(lower if len(lower) > 1 else (*lower, *self.snapshots.view(None)))
+        if tree.chain is None:
+            fd = bind(lower[0])  # an empty directory
+        else:
+            # overlayfs takes a single directory only with an upper one
+            fd = overlay_tree(lower if len(lower) > 1 else (*lower, *self.snapshots.view(None)))
         with closing(fd):
             yield fd
 
@@ -150,13 +158,16 @@ class Workshop:
         finally:
             self._drop(snapshot)
 
-    def make_layer(self, parent: Tree, step: Step, change: "Callable[[Snapshot], int]") -> MadeLayer:
+    def make_layer(
+        self, parent: Tree, step: Step, change: "Callable[[Snapshot], int]", oldest_ns: int | None = None
+    ) -> MadeLayer:
         """Let `change` work on a copy-on-write child of `parent`, and keep what it did as a layer.
 
         Args:
             parent: the file system below.
             step: told about unpacking.
             change: does the work, leaves nothing mounted, and says how new its newest input is (ns; 0 if it has none).
+            oldest_ns: how old the layer's own times may be; None: as the newest of the file system below.
         """
         from builder.layers import write_layer
 
@@ -165,7 +176,7 @@ class Workshop:
         snapshot = self.snapshots.prepare(key, below)
         try:
             began = time.clock_gettime_ns(_COARSE_CLOCK)
-            newest = max(parent.newest_ns, change(snapshot))
+            newest = max(parent.newest_ns if oldest_ns is None else oldest_ns, change(snapshot))
             self.cancellation.check()
             times = clamp(began, newest, self.epoch)
             packing = parse_compression(self.compression)

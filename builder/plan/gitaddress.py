@@ -94,9 +94,14 @@ def parse_git(word: str) -> GitAddress:
     return replace(address, subdir=subdir)
 
 
+def redacted(text: str) -> str:
+    """`text` without the passwords of URLs in it."""
+    return re.sub(r"(://[^\s/@:]*:)[^\s/@]*@", r"\1xxxxx@", text)
+
+
 def shown(address: str) -> str:
-    """For messages and histories: without a password, and without what would drive a terminal."""
-    text = re.sub(r"(://[^/@]*:)[^/@]*@", r"\1xxxxx@", address)
+    """For messages: without a password, and without what would drive a terminal."""
+    text = redacted(address)
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)[:300]
 
 

@@ -39,6 +39,8 @@ from builder.dockerfile.instructions import (
 )  # fmt: skip
 from builder.errors import NotYet
 from builder.plan import configure, wording
+from builder.plan.contexts import IMAGE, NamedContexts, context_name, is_image
+from builder.plan.gitaddress import GitAddressInvalid, is_git, parse_git, redacted, shown
 from builder.plan.mounts import Inputs, MountWords, plan_mount
 from builder.plan.options import BaseImage, Bases, PlanOptions
 from builder.plan.ports import PortError, expose
@@ -47,6 +49,7 @@ from builder.plan.stages import StageDefinition, Stages, touches_files
 from builder.plan.vertices import (
     ContextOp,
     CopyOp,
+    GitOp,
     HttpOp,
     ImageOp,
     InlineFile,
@@ -59,10 +62,8 @@ from builder.plan.vertices import (
 from registry.errors import RegistryError
 from registry.model import Digest, History, ImageConfig, Platform, RunConfig
 
-IMAGE_PREFIX = "docker-image://"
 _EMPTY = RunConfig(working_dir="/")  # of FROM scratch
 _LONE_HEREDOC = re.compile(r"\d*<<-?\s*([^<]*)")
-_GIT = re.compile(r"(?:git@[^:]+:|ssh://|git://)|https?://[^?#]*\.git(?:[?#]|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,7 @@ class _Planner:
         self._options = options
         self._bases = bases
         self._stages = Stages.split(dockerfile)
+        self._contexts = NamedContexts(options.contexts, options.platform)
         self._planned: dict[int, _Stage] = {}
         self._depth = 0  # of stages that are planned for each other
         self._images: dict[str, BaseImage] = {}
@@ -171,7 +173,7 @@ class _Planner:
             )
         self._check_platform(from_)
         parent = self._stages.base(name, definition.index)
-        if name in self._options.contexts:
+        if self._contexts.place(name) is not None:
             parent = None
         stage = self._on_image(definition, name) if parent is None else self._on_stage(definition, self._stage(parent))
         triggers = [parse_trigger(text, from_.at) for text in stage.config.on_build]
@@ -193,10 +195,10 @@ class _Planner:
 
     def _on_image(self, definition: StageDefinition, name: str) -> _Stage:
         scope = Scope(self._options.build_args, self._global, self._dockerfile.escape)
-        place = self._options.contexts.get(name)
+        place = self._contexts.place(name)
         if name == "scratch":
             return _Stage(definition, Vertex(ScratchOp()), scope, _EMPTY, self._options.platform)
-        if place is not None and not place.startswith(IMAGE_PREFIX):
+        if place is not None and not is_image(place):
             files = self._context(name)
             copy = CopyOp((SourcePath(1, "/"),), "/")
             title = f"FROM {name} (build context)"
@@ -225,7 +227,7 @@ class _Planner:
             )
 
     def _image(self, name: str, at: Position) -> BaseImage:
-        place = self._options.contexts.get(name, name).removeprefix(IMAGE_PREFIX)
+        place = (self._contexts.place(name) or name).removeprefix(IMAGE)
         if place not in self._images:
             self._images[place] = self._bases.resolve(place, at)
         return self._images[place]
@@ -235,14 +237,14 @@ class _Planner:
         return Vertex(ImageOp(base.name, base.digest, base.layers, diff_ids, base.config.created), (), title, at)
 
     def _context(self, name: str = "") -> Vertex:
-        return Vertex(ContextOp(name), (), f"[internal] load {name or 'build'} context")
+        return Vertex(ContextOp(context_name(name) if name else ""), (), f"[internal] load {name or 'build'} context")
 
     def _source(self, stage: _Stage, name: str, at: Position) -> Vertex:
         """What `--from=name` or a mount's `from=name` means: a context, an earlier stage, or an image."""
         if not name:
             return self._context()
-        place = self._options.contexts.get(name)
-        if place is not None and not place.startswith(IMAGE_PREFIX):
+        place = self._contexts.place(name)
+        if place is not None and not is_image(place):
             return self._context(name)
         found = None if place is not None else self._stages.source(name)
         if found is None:
@@ -380,17 +382,17 @@ class _Planner:
 
     def _copy(self, stage: _Stage, copy: Copy) -> None:
         scope, at = stage.scope, copy.at
-        if copy.parents:
-            raise NotYet(f"{at}: COPY --parents is not supported yet", hint="copy each directory by itself")
         inputs = Inputs(stage.vertex)
         sources = [scope.expand(word, at) for word in copy.sources]
         for source in sources:
-            if _GIT.match(source) or source.startswith(("http://", "https://")):
-                raise DockerfileError(f"source can't be a URL for COPY: {source}", at=at, hint="use ADD")
+            if is_git(source):
+                raise DockerfileError(f"source can't be a git ref for COPY: {shown(source)}", at=at, hint="use ADD")
+            if source.startswith(("http://", "https://")):
+                raise DockerfileError(f"source can't be a URL for COPY: {shown(source)}", at=at, hint="use ADD")
         number = inputs.number(self._source(stage, copy.from_, at)) if sources else 0
         draft = CopyOp(
             tuple(SourcePath(number, source) for source in sources), "", excludes=copy.excludes,
-            keep_owner=not isinstance(inputs.vertices[number].op, ContextOp),
+            keep_owner=not isinstance(inputs.vertices[number].op, ContextOp), parents=copy.parents,
         )  # fmt: skip
         self._copy_step(stage, copy, draft, sources, inputs)
 
@@ -403,21 +405,22 @@ class _Planner:
             raise DockerfileError("checksum can't be specified for multiple sources", at=at)
         sources: list[SourcePath] = []
         for word in words:
-            if _GIT.match(word):
-                raise NotYet(f"{at}: ADD of a git repository is not supported yet", hint="clone it and use COPY")
-            if word.startswith(("http://", "https://")):
-                http = _http(word, checksum, at)
-                sources.append(
-                    SourcePath(inputs.number(Vertex(http, (), f"[internal] fetch {word}", at)), http.filename)
-                )
+            if is_git(word):
+                op: GitOp | HttpOp = _git(word, checksum, add)
+                number = inputs.number(Vertex(op, (), f"[internal] fetch {shown(word)}", at))
+                sources.append(SourcePath(number, "/"))
+            elif word.startswith(("http://", "https://")):
+                op = _http(word, checksum, at)
+                number = inputs.number(Vertex(op, (), f"[internal] fetch {shown(word)}", at))
+                sources.append(SourcePath(number, op.filename))
             elif checksum:
-                raise DockerfileError("checksum requires an HTTP(S) source", at=at)
+                raise DockerfileError("checksum requires HTTP(S) or Git sources", at=at)
             else:
                 sources.append(SourcePath(inputs.number(self._context()), word))
         draft = CopyOp(
             tuple(sources), "", excludes=add.excludes, unpack=add.unpack is not False, unpack_remote=bool(add.unpack)
         )
-        self._copy_step(stage, add, draft, words, inputs)
+        self._copy_step(stage, add, draft, [redacted(word) for word in words], inputs)
 
     def _copy_step(
         self, stage: _Stage, instruction: Copy | Add, draft: CopyOp, words: list[str], inputs: Inputs
@@ -436,11 +439,16 @@ class _Planner:
             destination=_within(stage.cwd, destination),
             chown=chown,
             chmod=chmod,
+            link=instruction.link,
         )
+        if op.link and not all(part.isdecimal() or part in {"", "root"} for part in chown.split(":")):
+            raise DockerfileError(
+                f"--link can't look up the owner {chown}", at=at, hint="write numbers: the layer knows no /etc/passwd"
+            )
         vertex = self._vertex(stage, op, inputs.vertices, instruction)
         names = [file.name for file in inline]
         word = "ADD" if isinstance(instruction, Add) else "COPY"
-        stage.note(wording.copy(word, words, names, destination, chown=chown, chmod=chmod), vertex)
+        stage.note(wording.copy(word, words, names, destination, chown=chown, chmod=chmod, parents=op.parents), vertex)
 
     def _workdir(self, stage: _Stage, workdir: Workdir) -> None:
         path = stage.scope.expand(workdir.path, workdir.at)
@@ -468,7 +476,7 @@ class _Planner:
     # helpers
 
     def _vertex(self, stage: _Stage, op: RunOp | CopyOp | MkdirOp, inputs: Sequence[Vertex], of: Instruction) -> Vertex:
-        title = self._title(stage, of.source)
+        title = self._title(stage, redacted(of.source) if isinstance(of, Add) else of.source)
         return Vertex(op, tuple(inputs), title, of.at, no_cache=self._options.no_cache)
 
     def _title(self, stage: _Stage, text: str) -> str:
@@ -500,6 +508,19 @@ def _http(url: str, checksum: str, at: Position) -> HttpOp:
         return HttpOp(url, name, Digest.parse(checksum) if checksum else None)
     except RegistryError as error:
         raise DockerfileError(str(error), at=at, hint=error.hint) from None
+
+
+def _git(word: str, checksum: str, add: Add) -> GitOp:
+    try:
+        address = parse_git(word)
+        if checksum:
+            address = address.with_checksum(checksum)
+    except GitAddressInvalid as error:
+        raise DockerfileError(str(error), at=add.at, hint=error.hint) from None
+    said = {add.keep_git_dir, address.keep_git_dir} - {None}
+    if len(said) > 1:
+        raise DockerfileError("inconsistent keep-git-dir configuration", at=add.at, hint="flag and address differ")
+    return GitOp(address, keep_git_dir=True in said)
 
 
 def _run_command(run: Run, config: RunConfig) -> tuple[tuple[str, ...], tuple[InlineFile, ...]]:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from builder.dockerfile.instructions import Position
+from builder.plan.gitaddress import GitAddress
 from registry.model import Descriptor, Digest
 
 
@@ -72,6 +73,21 @@ class HttpOp:
 
 
 @dataclass(frozen=True, slots=True)
+class GitOp:
+    """The files of a repository at a commit."""
+
+    address: GitAddress
+    keep_git_dir: bool = False
+
+    def definition(self) -> Mapping[str, Any]:
+        address = self.address
+        return {
+            "op": "git", "remote": address.remote, "ref": address.ref, "subdir": address.subdir,
+            "checksum": address.checksum, "submodules": address.submodules, "keep_git_dir": self.keep_git_dir,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class InlineFile:
     """A heredoc that is a file: `COPY <<name dst`."""
 
@@ -99,6 +115,8 @@ class CopyOp:
     unpack: bool = False  # of local archives
     unpack_remote: bool = False
     keep_owner: bool = False  # from a stage or image; files of a context belong to root
+    parents: bool = False
+    link: bool = False  # a layer that knows nothing of the file system below
 
     def definition(self) -> Mapping[str, Any]:
         """Where a source lies is left out: its selected content is in the slow key, its vertex in the fast one."""
@@ -118,6 +136,7 @@ class CopyOp:
         return {
             "destination": self.destination, "chown": self.chown, "chmod": self.chmod, "excludes": self.excludes,
             "unpack": self.unpack, "unpack_remote": self.unpack_remote, "keep_owner": self.keep_owner,
+            "parents": self.parents, "link": self.link,
         }  # fmt: skip
 
 
@@ -188,7 +207,7 @@ class MkdirOp:
         return {"op": "mkdir", "path": self.path, "user": self.user}
 
 
-AnyOp = ScratchOp | ImageOp | ContextOp | HttpOp | CopyOp | RunOp | MkdirOp
+AnyOp = ScratchOp | ImageOp | ContextOp | HttpOp | GitOp | CopyOp | RunOp | MkdirOp
 
 
 @dataclass(frozen=True, eq=False)

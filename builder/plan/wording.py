@@ -67,10 +67,18 @@ def run(args: Sequence[str], declared: Sequence[str], environment: Mapping[str, 
 
 
 def copy(
-    word: str, sources: Sequence[str], inline: Sequence[str], destination: str, *, chown: str = "", chmod: str = ""
+    word: str,
+    sources: Sequence[str],
+    inline: Sequence[str],
+    destination: str,
+    *,
+    chown: str = "",
+    chmod: str = "",
+    parents: bool = False,
 ) -> str:
-    """`COPY a b /dst # buildkit`; of the flags only --chown and --chmod are told."""
-    flags = [f"--{name}={value}" for name, value in (("chown", chown), ("chmod", chmod)) if value]
+    """`COPY a b /dst # buildkit`; of the flags only --parents, --chown and --chmod are told."""
+    flags = ["--parents"] if parents else []
+    flags += [f"--{name}={value}" for name, value in (("chown", chown), ("chmod", chmod)) if value]
     return " ".join([word, *flags, *sources, *(f"<<{name}" for name in inline), destination, "# buildkit"])
 
 

@@ -13,10 +13,21 @@ from typing import TYPE_CHECKING
 from builder.cache.ledger import Ledger
 from builder.cache.report import CANCELED, FAILED
 from builder.errors import BuilderError
-from builder.ops.files import ContextFiles, Files, TreeFiles
+from builder.ops.files import ContextFiles, Files, LateFiles, Selection, TreeFiles
 from builder.ops.packing import packed
 from builder.ops.workshop import Workshop
-from builder.plan.vertices import ContextOp, CopyOp, HttpOp, ImageOp, MkdirOp, RunOp, ScratchOp, SourcePath, Vertex
+from builder.plan.vertices import (
+    ContextOp,
+    CopyOp,
+    GitOp,
+    HttpOp,
+    ImageOp,
+    MkdirOp,
+    RunOp,
+    ScratchOp,
+    SourcePath,
+    Vertex,
+)
 from builder.progress import Reporter, Step
 from builder.snapshots import Snapshot
 from builder.solver.keys import fast_key, slow_key
@@ -30,6 +41,7 @@ from runner.errors import RunnerError
 if TYPE_CHECKING:
     from builder.cache.filemap import FileMap
     from builder.cache.parts import Parts
+    from builder.ops.linking import Above
 
 StepOp = CopyOp | RunOp | MkdirOp
 
@@ -49,7 +61,7 @@ class Solver:
 
     shop: Workshop
     reporter: Reporter
-    open_context: Callable[[str], ContextFiles]
+    open_context: Callable[[str], ContextFiles | LateFiles]
     ledger: Ledger
     made: dict[Digest, MadeLayer] = field(default_factory=dict)
 
@@ -100,6 +112,13 @@ class Solver:
                 if cached:
                     self.ledger.hit(vertex)
                 return file, cached
+            case GitOp() as op:
+                from builder.ops.gitfiles import git_files
+
+                commit, cached = git_files(op, self.shop)
+                if cached:
+                    self.ledger.hit(vertex)
+                return commit, cached
             case CopyOp() | RunOp() | MkdirOp() as op:
                 return self._layer(vertex, op, inputs, step)
             case _:
@@ -112,28 +131,35 @@ class Solver:
         parent, epoch = below.tree, self.shop.epoch
         names = [source.name for source in sources]
         contents: list[Digest] = []
-        key = fast = fast_key(op, parent.chain, names, epoch)
-        slow: Digest | None = None
-        layer = self._known(fast, vertex)
-        if layer is None and sources and not isinstance(op, MkdirOp):
+        keys = [fast_key(op, parent.chain, names, epoch)]
+        layer = self._known(keys[0], vertex)
+        linked = isinstance(op, CopyOp) and op.link
+        above: tuple[Above, ...] = ()
+        if layer is None and not isinstance(op, MkdirOp) and (sources or linked):
             contents = self._contents(op, sources, step)
-            key = slow = slow_key(op, parent.chain, contents, epoch)
-            layer = self._known(slow, vertex)
+            keys.append(slow_key(op, parent.chain, contents, epoch))
+            layer = self._known(keys[-1], vertex)
+            if layer is None and isinstance(op, CopyOp) and linked:
+                above = self._above(op, parent, step)
+                keys.append(slow_key(op, f"linked {above}", contents, epoch))
+                layer = self._known(keys[-1], vertex)
         cached = layer is not None
-        if layer is not None and slow is None:
-            self.ledger.hit(vertex, key)
+        if layer is not None and len(keys) == 1:
+            self.ledger.hit(vertex, keys[0])
             layer = packed(layer, self.shop.compression, self.shop.store, self.shop.lease)
         else:
-            parts = self.ledger.parts(vertex, [parent.chain, *names], contents, epoch)
+            # What lies below a linked layer is no reason to make it again.
+            parts = self.ledger.parts(vertex, ["" if linked else parent.chain, *names], contents, epoch)
             if layer is not None:
-                self.ledger.hit(vertex, key)
-                self._keep(layer, vertex, parts, fast)
+                self.ledger.hit(vertex, keys[-1])
+                self._keep(layer, vertex, parts, *keys[:-1])
                 layer = packed(layer, self.shop.compression, self.shop.store, self.shop.lease)
             else:
                 self.ledger.missed(vertex, parts, self._selected)
-                layer = self.shop.make_layer(parent, step, self._change(op, sources, parent, step))
-                self._keep(layer, vertex, parts, fast, slow)
-                self.ledger.made(vertex, key)
+                change = self._change(op, sources, parent, step, above)
+                layer = self.shop.make_layer(parent, step, change, self._floor() if linked else None)
+                self._keep(layer, vertex, parts, *keys)
+                self.ledger.made(vertex, keys[-1])
         for digest in contents:
             self.shop.selections.pop(str(digest), None)
         with self._lock:
@@ -148,23 +174,32 @@ class Solver:
         """What the step selects from each of its sources, in the order in which it names them."""
         if isinstance(op, RunOp):
             return [
-                sources[mount.input - 1].digest([mount.source or "/"], (), self.shop, step)
+                sources[mount.input - 1].digest(Selection([mount.source or "/"]), self.shop, step)
                 for mount in op.mounts
                 if mount.type == "bind" and mount.input is not None
             ]
         found: list[Digest] = []
         for number, files in enumerate(sources, 1):
             paths = [source.path for source in op.sources if isinstance(source, SourcePath) and source.input == number]
-            found.append(files.digest(paths, op.excludes, self.shop, step))
+            found.append(files.digest(Selection(paths, op.excludes, op.parents), self.shop, step))
         return found
 
-    def _change(self, op: StepOp, sources: Sequence[Files], parent: Tree, step: Step) -> Callable[[Snapshot], int]:
+    def _above(self, op: CopyOp, parent: Tree, step: Step) -> "tuple[Above, ...]":
+        """The only thing that a linked layer takes from the file system below."""
+        from builder.ops.linking import directories_above
+
+        with self.shop.view(parent, step) as root:
+            return directories_above(op.destination, root)
+
+    def _change(
+        self, op: StepOp, sources: Sequence[Files], parent: Tree, step: Step, above: "tuple[Above, ...]"
+    ) -> Callable[[Snapshot], int]:
         """What the step does to its snapshot. Imported here: a build that is all cached needs none of it."""
         shop = self.shop
         if isinstance(op, CopyOp):
             from builder.ops.copying import copy_files
 
-            return lambda snapshot: copy_files(op, sources, snapshot, shop, step)
+            return lambda snapshot: copy_files(op, sources, snapshot, shop, step, above=above)
         if isinstance(op, RunOp):
             from builder.ops.run import run_command
 

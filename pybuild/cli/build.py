@@ -35,7 +35,9 @@ Examples:
   pybuild -o out .                                     the files of the image into a directory
   pybuild -o type=oci,dest=app.tar .                   an OCI layout in an archive
   pybuild --secret id=token,src=token.txt .            for RUN --mount=type=secret,id=token
-  pybuild -t app:1 - < context.tar.gz"""
+  pybuild -t app:1 - < context.tar.gz
+  pybuild -t app:1 https://github.com/team/app.git#v1
+  pybuild --build-context lib=../lib .                 for COPY --from=lib"""
 
 
 @click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,7 +46,9 @@ Examples:
 @click.option("-f", "--file", metavar="PATH", help="The Dockerfile (default: Dockerfile in the context; - is stdin).")
 @click.option("--target", default="", metavar="STAGE", help="Build this stage, not the last one.")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="Set an ARG.")
-@click.option("--build-context", "contexts", multiple=True, metavar="NAME=PATH", help="One more context, or an image.")
+@click.option(
+    "--build-context", "contexts", multiple=True, metavar="NAME=PLACE", help="One more source of files, or an image."
+)
 @click.option("--label", "labels", multiple=True, metavar="NAME[=VALUE]", help="Set a label of the image.")
 @click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]", help="Offer a secret to RUN.")
 @click.option("--ssh", "agents", multiple=True, metavar="ID[=SOCKET]", help="Offer an SSH agent to RUN.")
@@ -193,7 +197,7 @@ class Line:
             target=self.target,
             build_args=build_args,
             labels=dict(word.partition("=")[::2] for word in map(_named("--label"), self.labels)),
-            contexts=dict(_pair(word, "--build-context", "NAME=PATH") for word in self.contexts),
+            contexts=dict(map(_context, self.contexts)),
             secrets={secret.id: secret for secret in map(parse_secret, self.secrets)},
             agents=dict(map(_agent, self.agents)),
             allow=frozenset(self.allow),
@@ -296,6 +300,15 @@ def _pair(word: str, option: str, form: str) -> tuple[str, str]:
     if not (equals and name and value):
         raise UsageError(f"{option} {word}: not of the form {form}")
     return name, value
+
+
+def _context(word: str) -> tuple[str, str]:
+    from builder.plan.stages import RESERVED
+
+    name, place = _pair(word, "--build-context", "NAME=PLACE")
+    if name.lower() in RESERVED:
+        raise UsageError(f"--build-context {word}: the name {name} is taken", hint="choose another name")
+    return name, place
 
 
 def _agent(word: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from builder.progress import Event, StepDone, StepLog, StepStarted
 from registry.archive.unpacking import Limits, unpacked
 from registry.model import Digest, ImageConfig, Manifest, Reference, parse_manifest
 from registry.storage import ContentStore
+from tests.gitserver import Hub, serving
 
 BUSYBOX = Path("/bin/busybox")
 BASE = 'FROM scratch AS base\nCOPY busybox /bin/busybox\nRUN ["/bin/busybox", "--install", "-s", "/bin"]\n'
@@ -100,6 +101,7 @@ class Bench:
     def build(
         self,
         dockerfile: str,
+        /,
         *,
         tags: Sequence[str] = (),
         files: Mapping[str, str | bytes] | None = None,
@@ -156,6 +158,13 @@ def bench(ram_path: Path) -> Iterator[Bench]:
     (context / ".dockerignore").write_text("Dockerfile\n.dockerignore\n")
     with ContentStore.open(ram_path / "root") as store:
         yield Bench(ram_path / "root", context, store)
+
+
+@pytest.fixture
+def hub(netns: None, ram_path: Path) -> Iterator[Hub]:
+    """A web server on loopback with repositories and files."""
+    with serving(ram_path / "origins") as hub:
+        yield hub
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_raw_json_is_one_object_a_line(bench: "Bench", base: str) -> None:
         ("FROM scratch\nCOPY missing /\n", 4, "missing"),
         ("FROM scratch\nCOPY ../../../etc/passwd /\n", 4, "etc/passwd"),
         ('FROM scratch\nRUN ["/none"]\n', 4, "/none"),
-        ("FROM scratch\nADD https://example.com/x.git /\n", 1, "git"),
+        ("FROM scratch\nRUN --device=vendor/class=one x\n", 1, "--device"),
     ],
 )
 def test_a_failure_is_an_error_a_hint_and_a_code(bench: "Bench", dockerfile: str, code: int, says: str) -> None:

@@ -68,6 +68,11 @@ class TestCopies:
         )
         assert [(entry.uid, entry.gid) for number in (0, 1) for entry in built.layer(number)] == [(0, 0), (7, 8)]
 
+    def test_an_empty_stage_can_be_looked_into(self, bench: "Bench", base: str) -> None:
+        text = f"FROM scratch AS empty\n{base}COPY --from=empty /x* /d/\n"
+        text += "RUN --mount=from=empty,target=/e ! ls /e | grep . && ! touch /e/f\n"
+        assert bench.build(text).names(-2) == []
+
     def test_from_an_image_of_the_store(self, bench: "Bench", base: str) -> None:
         bench.build(base + "RUN echo tool > /tool\n", tags=["tools:1"])
         assert bench.build("FROM scratch\nCOPY --from=tools:1 /tool /t\n").read("t") == b"tool\n"

@@ -79,3 +79,11 @@ def test_names_get_a_tag() -> None:
 def test_an_argument_that_is_nowhere_is_left_out() -> None:
     request = replace(LINE, build_args=("TOKEN", "A=1", "B=")).request()
     assert request.build_args == {"A": "1", "B": ""}
+
+
+def test_contexts_have_names_that_mean_nothing_else() -> None:
+    places = replace(LINE, contexts=("lib=../lib", "debian:12=docker-image://mirror/debian:12")).request().contexts
+    assert places == {"lib": "../lib", "debian:12": "docker-image://mirror/debian:12"}
+    for word in ("lib", "=../lib", "lib=", "scratch=dir", "context=dir"):
+        with pytest.raises(UsageError, match="--build-context"):
+            replace(LINE, contexts=(word,)).request()

@@ -7,10 +7,12 @@ import pytest
 
 from builder.dockerfile.instructions import DockerfileError
 from builder.errors import NotYet
+from builder.plan.gitaddress import GitAddress
 from builder.plan.planner import Plan
 from builder.plan.vertices import (
     ContextOp,
     CopyOp,
+    GitOp,
     HttpOp,
     ImageOp,
     InlineFile,
@@ -299,9 +301,16 @@ class TestCopy:
         with pytest.raises(DockerfileError, match="can't be a URL"):
             plan("FROM debian\nCOPY https://example.com/x /\n")
 
-    def test_parents_are_not_there_yet(self, plan: Planned) -> None:
-        with pytest.raises(NotYet, match="--parents"):
-            plan("FROM debian\nCOPY --parents a/b /\n")
+    @pytest.mark.parametrize("owner", ["app", "1:app"])
+    def test_a_linked_layer_knows_no_names_of_owners(self, plan: Planned, owner: str) -> None:
+        assert copies(plan("FROM debian\nCOPY --link --chown=1:0 a /d/\n"))[0].link
+        with pytest.raises(DockerfileError, match="can't look up the owner"):
+            plan(f"FROM debian\nCOPY --link --chown={owner} a /d/\n")
+
+    def test_parents_are_told_in_the_history(self, plan: Planned) -> None:
+        made = plan("FROM debian\nCOPY --parents a/./b /d/\n")
+        assert copies(made)[0].parents
+        assert history(made)[-1] == "COPY --parents a/./b /d/ # buildkit"
 
 
 class TestAdd:
@@ -317,11 +326,43 @@ class TestAdd:
             plan(f"FROM debian\nADD --checksum=sha256:{'0' * 64} a /d/\n")
 
     @pytest.mark.parametrize(
-        "source", ["https://example.com/x.git", "git@example.com:x/y", "https://example.com/x.git#main", "ssh://h/x"]
+        ("source", "address"),
+        [
+            ("https://example.com/x.git#main:sub", GitAddress("https://example.com/x.git", "main", "sub")),
+            ("git@example.com:x/y", GitAddress("git@example.com:x/y")),
+            ("ssh://h/x?tag=v1", GitAddress("ssh://h/x", "refs/tags/v1")),
+        ],
     )
-    def test_git_is_not_there_yet(self, plan: Planned, source: str) -> None:
-        with pytest.raises(NotYet, match="git"):
-            plan(f"FROM debian\nADD {source} /d/\n")
+    def test_the_files_of_a_repository(self, plan: Planned, source: str, address: GitAddress) -> None:
+        made = plan(f"FROM debian\nADD {source} /d/\n")
+        assert copies(made)[0].sources == (SourcePath(1, "/"),)
+        assert made.result.inputs[1].op == GitOp(address)
+
+    def test_its_git_directory_and_checksum(self, plan: Planned) -> None:
+        url = "https://example.com/x.git"
+        made = plan(f"FROM debian\nADD --keep-git-dir --checksum=0123456 {url} /d/\n")
+        assert made.result.inputs[1].op == GitOp(GitAddress(url, checksum="0123456"), keep_git_dir=True)
+        made = plan(f"FROM debian\nADD {url}?keep-git-dir /d/\n")
+        assert made.result.inputs[1].op == GitOp(GitAddress(url, keep_git_dir=True), keep_git_dir=True)
+
+    @pytest.mark.parametrize(
+        ("line", "problem"),
+        [
+            ("ADD --keep-git-dir=false https://h/x.git?keep-git-dir=1 /d/", "inconsistent keep-git-dir"),
+            ("ADD --checksum=sha256:00 https://h/x.git /d/", "is no commit"),
+            ("ADD https://h/x.git?depth=1 /d/", "unexpected query"),
+            ("ADD --checksum=0123456 a /d/", "requires HTTP"),
+            ("COPY https://h/x.git /d/", "git"),
+        ],
+    )
+    def test_what_makes_no_sense(self, plan: Planned, line: str, problem: str) -> None:
+        with pytest.raises(DockerfileError, match=problem):
+            plan(f"FROM debian\n{line}\n")
+
+    def test_no_password_gets_into_history_or_progress(self, plan: Planned) -> None:
+        made = plan("FROM debian\nADD https://me:s3cret@h/x.git https://me:s3cret@h/y /d/\n")
+        assert "s3cret" not in str(history(made))
+        assert not [vertex.name for vertex in in_order([made.result]) if "s3cret" in vertex.name]
 
 
 class TestRun:

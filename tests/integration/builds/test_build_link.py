@@ -1,0 +1,93 @@
+"""COPY --link: its layer stays when what is below changes, and does not change that (reference §1.7, item 9)."""
+
+import io
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.builds.conftest import Bench
+
+pytestmark = pytest.mark.root
+LINE = "COPY --link f /app/bin/\n"
+
+
+def test_another_base_leaves_the_layer_as_it_is(bench: "Bench", base: str) -> None:
+    first = bench.build(f"{base}RUN echo 1 > /version\n{LINE}", files={"f": "x"})
+    second = bench.build(f"{base}RUN echo 2 > /version\n{LINE}RUN cat /version /app/bin/f > /both\n")
+    assert not [name for name in second.done_again if name.startswith("COPY")]
+    assert second.layers[-2] == first.layers[-1]
+    assert second.read("both") == b"2\nx"
+
+
+def test_without_it_the_layer_is_made_again(bench: "Bench", base: str) -> None:
+    line = LINE.replace("--link ", "")
+    bench.build(f"{base}RUN echo 1 > /version\n{line}", files={"f": "x"})
+    assert bench.build(f"{base}RUN echo 2 > /version\n{line}").done_again[-1].startswith("COPY")
+
+
+def test_other_files_make_another_layer(bench: "Bench", base: str) -> None:
+    bench.build(base + LINE, files={"f": "x"})
+    assert bench.build(base + LINE, files={"f": "y"}).read("app/bin/f") == b"y"
+
+
+def test_an_unchanged_build_does_nothing(bench: "Bench", base: str) -> None:
+    bench.build(base + LINE, files={"f": "x"})
+    assert bench.build(base + LINE).done_again == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_directories_below_keep_mode_and_owner(bench: "Bench", base: str, again: bool) -> None:
+    """BuildKit's layer would make /app 0755 and root's (BK#3912)."""
+    prepare = "RUN mkdir -p -m 1770 /app && chown 7:8 /app\n"
+    if again:
+        bench.build(f"{base}{prepare}RUN echo old\n{LINE}", files={"f": "x"})
+    look = "RUN stat -c '%a %u:%g' /app /app/bin > /seen\n"
+    built = bench.build(f"{base}{prepare}RUN echo new\n{LINE}{look}", files={"f": "x"})
+    assert built.read("seen") == b"1770 7:8\n755 0:0\n"
+    assert [(entry.name, entry.mode, entry.uid) for entry in built.layer(-2)[:1]] == [("app", 0o1770, 7)]
+    if again:
+        assert not [name for name in built.done_again if name.startswith("COPY")]
+
+
+def test_other_modes_below_make_another_layer(bench: "Bench", base: str) -> None:
+    bench.build(f"{base}RUN mkdir -m 700 /app\n{LINE}", files={"f": "x"})
+    built = bench.build(f"{base}RUN mkdir -m 711 /app\n{LINE}RUN stat -c %a /app > /seen\n")
+    assert built.read("seen") == b"711\n"
+
+
+def test_the_destination_itself_keeps_its_mode_when_a_directory_is_copied(bench: "Bench", base: str) -> None:
+    built = bench.build(
+        f"{base}RUN mkdir -m 700 /app\nCOPY --link d /app\nRUN stat -c %a /app /app/x > /seen\n", files={"d/x/f": "1"}
+    )
+    assert built.read("seen") == b"700\n755\n"
+
+
+def test_no_link_of_the_destination_is_followed(bench: "Bench", base: str) -> None:
+    built = bench.build(
+        f"{base}RUN mkdir /real && ln -s /real /app\n{LINE}RUN ls /real > /real.txt; readlink /app > /app.txt; true\n",
+        files={"f": "x"},
+    )
+    assert (built.read("real.txt"), built.read("app.txt")) == (b"", b"")
+
+
+def test_owner_and_mode_are_numbers(bench: "Bench", base: str) -> None:
+    built = bench.build(f"{base}COPY --link --chown=5:6 --chmod=640 f /new/\n", files={"f": "x"})
+    seen = [(entry.name, entry.uid, entry.gid, entry.mode) for entry in built.layer(-1)]
+    assert seen == [("new", 5, 6, 0o640), ("new/f", 5, 6, 0o640)]
+
+
+def test_add_unpacks_into_it(bench: "Bench", base: str) -> None:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("member"))
+    built = bench.build(
+        f"{base}ADD --link a.tar /d/\nCOPY --link <<text /d/\nhi\ntext\n", files={"a.tar": content.getvalue()}
+    )
+    assert (built.names(-2), built.names(-1)) == (["d", "d/member"], ["d", "d/text"])
+
+
+def test_from_a_stage(bench: "Bench", base: str) -> None:
+    text = f"{base}RUN echo made > /made && chown 9 /made\nFROM scratch\nCOPY --link --from=base /made /d/\n"
+    assert [(entry.name, entry.uid) for entry in bench.build(text).layer(-1)] == [("d", 0), ("d/made", 9)]
