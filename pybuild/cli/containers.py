@@ -13,11 +13,11 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pybuild.cli.door import Globals, examples
 from pybuild.cli.plain import plain
 from pybuild.errors import EngineError
 
 if TYPE_CHECKING:
-    from pybuild.cli.door import Globals
     from pybuild.engine.containers import Container, Containers
     from pybuild.engine.options import RunOptions
     from pybuild.engine.records import Record
@@ -122,7 +122,7 @@ def _run_options(command: Command) -> Command:
 @click.argument("image")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
-def run(settings: "Globals", /, **given: Any) -> int:  # noqa: ANN401 -- sixty options, typed by RunOptions
+def run(settings: Globals, /, **given: Any) -> int:  # noqa: ANN401 -- sixty options, typed by RunOptions
     """Run a command in a new container.
 
     \b
@@ -361,7 +361,7 @@ def _removed_on_failure(containers: "Containers", record: "Record") -> Iterator[
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def exec_(
-    settings: "Globals",
+    settings: Globals,
     *,
     container: str,
     command: tuple[str, ...],
@@ -408,13 +408,13 @@ def exec_(
             return _code(outcome)
 
 
-@click.command()
+@click.command(epilog=examples("pybuild attach web", "pybuild attach --no-stdin web"))
 @click.option("--no-stdin", is_flag=True, help="Do not pass our input on.")
 @click.option("--detach-keys", default="", help="Keys that leave it again.")
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to it.  [default: yes]")
 @click.argument("container")
 @click.pass_obj
-def attach(settings: "Globals", *, container: str, no_stdin: bool, detach_keys: str, sig_proxy: bool) -> int:
+def attach(settings: Globals, *, container: str, no_stdin: bool, detach_keys: str, sig_proxy: bool) -> int:
     """Follow the output of a running container, and type into it. Leave it by ctrl-p ctrl-q."""
     from pybuild.cli.streams import check_terminal, follow, terminal_size
 
@@ -432,13 +432,13 @@ def attach(settings: "Globals", *, container: str, no_stdin: bool, detach_keys: 
             return _code(follow(running, stdin=stdin, tty=options.tty, detach_keys=_keys(detach_keys), forward=forward))
 
 
-@click.command()
+@click.command(epilog=examples("pybuild start web", "pybuild start -ai shell"))
 @click.option("-a", "--attach", "attached", is_flag=True, help="Follow its output, and pass signals on.")
 @click.option("-i", "--interactive", is_flag=True, help="Pass our input on, too.")
 @click.option("--detach-keys", default="", help="Keys that leave it running.")
 @click.argument("names", metavar="CONTAINER...", nargs=-1, required=True)
 @click.pass_obj
-def start(settings: "Globals", *, names: tuple[str, ...], attached: bool, interactive: bool, detach_keys: str) -> int:
+def start(settings: Globals, *, names: tuple[str, ...], attached: bool, interactive: bool, detach_keys: str) -> int:
     """Start stopped containers."""
     from pybuild.cli.streams import check_terminal, signals_held, terminal_size
 
@@ -474,12 +474,12 @@ def _start_and_leave(containers: "Containers", record: "Record") -> None:
 # --- stop, kill, wait, rm ---------------------------------------------------------------------------------------------
 
 
-@click.command()
+@click.command(epilog=examples("pybuild stop web", "pybuild stop -t 2 web worker"))
 @click.option("-t", "--timeout", "--time", default=None, type=int, help="Seconds until it is killed; -1: never.")
 @click.option("-s", "--signal", "number", default="", help="What asks it to end, instead of its own stop signal.")
 @click.argument("names", metavar="CONTAINER...", nargs=-1, required=True)
 @click.pass_obj
-def stop(settings: "Globals", *, names: tuple[str, ...], timeout: int | None, number: str) -> int:
+def stop(settings: Globals, *, names: tuple[str, ...], timeout: int | None, number: str) -> int:
     """Ask running containers to end; kill those that do not within ten seconds."""
     from pybuild.engine.options import parse_signal
 
@@ -489,11 +489,11 @@ def stop(settings: "Globals", *, names: tuple[str, ...], timeout: int | None, nu
         return _each(names, lambda name: containers.stop(containers.find(name), timeout, chosen))
 
 
-@click.command()
+@click.command(epilog=examples("pybuild kill web", "pybuild kill -s HUP web"))
 @click.option("-s", "--signal", "number", default="KILL", show_default=True, help="Number or name of the signal.")
 @click.argument("names", metavar="CONTAINER...", nargs=-1, required=True)
 @click.pass_obj
-def kill(settings: "Globals", *, names: tuple[str, ...], number: str) -> int:
+def kill(settings: Globals, *, names: tuple[str, ...], number: str) -> int:
     """Send a signal to running containers."""
     from pybuild.engine.options import parse_signal
 
@@ -503,21 +503,21 @@ def kill(settings: "Globals", *, names: tuple[str, ...], number: str) -> int:
         return _each(names, lambda name: containers.kill(containers.find(name), chosen))
 
 
-@click.command()
+@click.command(epilog=examples("pybuild wait job && echo done"))
 @click.argument("names", metavar="CONTAINER...", nargs=-1, required=True)
 @click.pass_obj
-def wait(settings: "Globals", *, names: tuple[str, ...]) -> int:
+def wait(settings: Globals, *, names: tuple[str, ...]) -> int:
     """Wait until containers stop, and print their exit codes."""
     with _engine(settings) as containers:
         return _each(names, lambda name: str(containers.wait(containers.find(name))))
 
 
-@click.command()
+@click.command(epilog=examples("pybuild rm web", "pybuild rm -f $(pybuild ps -aq)"))
 @click.option("-f", "--force", is_flag=True, help="Kill it if it runs; no error if it is not there.")
 @click.option("-v", "--volumes", is_flag=True, help="Remove its anonymous volumes, too.")
 @click.argument("names", metavar="CONTAINER...", nargs=-1, required=True)
 @click.pass_obj
-def rm(settings: "Globals", *, names: tuple[str, ...], force: bool, volumes: bool) -> int:
+def rm(settings: Globals, *, names: tuple[str, ...], force: bool, volumes: bool) -> int:
     """Remove containers."""
     from pybuild.errors import NotFound
 
@@ -536,7 +536,7 @@ def rm(settings: "Globals", *, names: tuple[str, ...], force: bool, volumes: boo
 # --- ps, inspect, logs ------------------------------------------------------------------------------------------------
 
 
-@click.command()
+@click.command(epilog=examples("pybuild ps -a", "pybuild ps -q -f status=exited", "pybuild ps --format json"))
 @click.option("-a", "--all", "every", is_flag=True, help="Also those that do not run.")
 @click.option("-q", "--quiet", is_flag=True, help="Only ids.")
 @click.option("--no-trunc", is_flag=True, help="Whole ids and commands.")
@@ -546,7 +546,7 @@ def rm(settings: "Globals", *, names: tuple[str, ...], force: bool, volumes: boo
 @click.option("--format", "form", default="", help="table, json, or a template like '{{.Names}}: {{.Status}}'.")
 @click.pass_obj
 def ps(
-    settings: "Globals",
+    settings: Globals,
     *,
     every: bool,
     quiet: bool,
@@ -589,12 +589,12 @@ _PS_TITLES = {
 }  # fmt: skip
 
 
-@click.command()
+@click.command(epilog=examples("pybuild inspect web", "pybuild inspect -f '{{.State.Pid}}' web"))
 @click.option("-f", "--format", "form", default="", help="A template like '{{.State.Pid}}'.")
 @click.option("--type", "kind", type=click.Choice(["container", "image"]), default=None, help="Only of this kind.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.pass_obj
-def inspect(settings: "Globals", *, names: tuple[str, ...], form: str, kind: str | None) -> int:
+def inspect(settings: Globals, *, names: tuple[str, ...], form: str, kind: str | None) -> int:
     """Show all there is to know of containers or images, as JSON."""
     found, failed = [], 0
     with _engine(settings) as containers:
@@ -633,7 +633,7 @@ def _inspected(containers: "Containers", name: str, kind: str | None) -> Any:  #
         raise NotFound(f"No such container or image: {name}", hint="see `pybuild ps -a` and `pybuild images`") from None
 
 
-@click.command()
+@click.command(epilog=examples("pybuild logs -f --tail 20 web", "pybuild logs -t --since 10m web"))
 @click.option("-f", "--follow", is_flag=True, help="Wait for more until the container ends.")
 @click.option("-n", "--tail", default="all", help="Only the last so many lines.")
 @click.option("--since", default="", help="From this time on: 2026-01-31T12:00:00Z, or 10m ago.")
@@ -642,7 +642,7 @@ def _inspected(containers: "Containers", name: str, kind: str | None) -> Any:  #
 @click.argument("container")
 @click.pass_obj
 def logs(
-    settings: "Globals", *, container: str, follow: bool, tail: str, since: str, until: str, timestamps: bool
+    settings: Globals, *, container: str, follow: bool, tail: str, since: str, until: str, timestamps: bool
 ) -> None:
     """Show the output of a container, whether it still runs or not."""
     from runner.container.jsonlog import read_log
@@ -698,7 +698,7 @@ def _moment(text: str) -> int | None:
 
 
 @contextlib.contextmanager
-def _engine(settings: "Globals") -> "Iterator[Containers]":
+def _engine(settings: Globals) -> "Iterator[Containers]":
     from pybuild.engine.containers import Containers
 
     with Containers(settings.root) as containers:

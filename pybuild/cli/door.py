@@ -89,6 +89,11 @@ def _checked(root: Path) -> Path:
     return root.absolute()
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help."""
+    return "\n".join(["\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)])
+
+
 def _use_root(ctx: click.Context, parameter: click.Parameter, root: Path | None) -> None:
     del parameter
     if root is not None:

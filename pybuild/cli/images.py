@@ -7,20 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pybuild.cli.door import Globals, examples
+
 if TYPE_CHECKING:
-    from pybuild.cli.door import Globals
     from pybuild.engine.images import Images, Listed
     from registry.storage import ContentStore
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
-def _examples(*lines: str) -> str:
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
-
-
 @contextmanager
-def _opened(settings: "Globals") -> "Iterator[tuple[ContentStore, Images]]":
+def _opened(settings: Globals) -> "Iterator[tuple[ContentStore, Images]]":
     from pybuild.engine.images import Images, containers_of
     from registry.storage import ContentStore
 
@@ -33,7 +30,7 @@ def _opened(settings: "Globals") -> "Iterator[tuple[ContentStore, Images]]":
 
 @click.command(
     context_settings=_HELP,
-    epilog=_examples(
+    epilog=examples(
         "pybuild pull debian:12",
         "pybuild pull --platform linux/arm64 localhost:5000/team/app:1",
         "pybuild pull registry.example.com/app@sha256:…",
@@ -44,7 +41,7 @@ def _opened(settings: "Globals") -> "Iterator[tuple[ContentStore, Images]]":
 @click.option("--all-platforms", is_flag=True, help="The images for all platforms.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.pass_obj
-def pull(settings: "Globals", *, name: str, platform: str | None, all_platforms: bool, quiet: bool) -> None:
+def pull(settings: Globals, *, name: str, platform: str | None, all_platforms: bool, quiet: bool) -> None:
     """Fetch an image from a registry. Prints its full name with its digest."""
     from pybuild.cli.transfers import transfer_progress
     from registry.client import pull as fetch
@@ -71,12 +68,12 @@ def pull(settings: "Globals", *, name: str, platform: str | None, all_platforms:
 
 @click.command(
     context_settings=_HELP,
-    epilog=_examples("pybuild tag app:1 localhost:5000/app:1", "pybuild push localhost:5000/app:1"),
+    epilog=examples("pybuild tag app:1 localhost:5000/app:1", "pybuild push localhost:5000/app:1"),
 )
 @click.argument("name")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.pass_obj
-def push(settings: "Globals", *, name: str, quiet: bool) -> None:
+def push(settings: Globals, *, name: str, quiet: bool) -> None:
     """Send an image to the registry that its name tells. Prints its full name with its digest."""
     from pybuild.cli.transfers import transfer_progress
     from registry.client import push as send
@@ -93,7 +90,7 @@ def push(settings: "Globals", *, name: str, quiet: bool) -> None:
 
 @click.command(
     context_settings=_HELP,
-    epilog=_examples(
+    epilog=examples(
         "pybuild login registry.example.com",
         "echo $TOKEN | pybuild login -u robot --password-stdin registry.example.com",
     ),
@@ -103,9 +100,7 @@ def push(settings: "Globals", *, name: str, quiet: bool) -> None:
 @click.option("-p", "--password", metavar="WORD", help="Others can see it in the list of processes; see below.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @click.pass_obj
-def login(
-    settings: "Globals", *, server: str, username: str | None, password: str | None, password_stdin: bool
-) -> None:
+def login(settings: Globals, *, server: str, username: str | None, password: str | None, password_stdin: bool) -> None:
     """Check credentials with a registry (docker.io if none is named), and keep them where docker or podman do."""
     from pybuild.errors import UsageError
     from registry.client import ClientSettings, Credentials, log_in
@@ -125,7 +120,7 @@ def login(
     click.echo("Login Succeeded")
 
 
-@click.command(context_settings=_HELP, epilog=_examples("pybuild logout registry.example.com"))
+@click.command(context_settings=_HELP, epilog=examples("pybuild logout registry.example.com"))
 @click.argument("server", default="docker.io")
 def logout(*, server: str) -> None:
     """Forget the credentials for a registry (docker.io if none is named)."""
@@ -182,7 +177,7 @@ def _list_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _list_images(
-    settings: "Globals",
+    settings: Globals,
     *,
     name: str | None,
     every: bool,
@@ -234,7 +229,7 @@ def _fields(row: "Listed", no_trunc: bool) -> dict[str, object]:
     }  # fmt: skip
 
 
-_LIST_EXAMPLES = _examples(
+_LIST_EXAMPLES = examples(
     "pybuild images",
     "pybuild images -q localhost:5000/app",
     "pybuild images -q -f dangling=true",
@@ -244,21 +239,21 @@ _LIST_EXAMPLES = _examples(
 
 @click.command(context_settings=_HELP, epilog=_LIST_EXAMPLES, help=_list_images.__doc__)
 @_list_options
-def images(settings: "Globals", **options: Any) -> None:  # noqa: ANN401 - the options above
+def images(settings: Globals, **options: Any) -> None:  # noqa: ANN401 - the options above
     _list_images(settings, **options)
 
 
-@click.command(context_settings=_HELP, epilog=_examples("pybuild tag app:1 localhost:5000/team/app:1"))
+@click.command(context_settings=_HELP, epilog=examples("pybuild tag app:1 localhost:5000/team/app:1"))
 @click.argument("source")
 @click.argument("target")
 @click.pass_obj
-def tag(settings: "Globals", *, source: str, target: str) -> None:
+def tag(settings: Globals, *, source: str, target: str) -> None:
     """Give an image (by name or ID) another name."""
     with _opened(settings) as (_, images):
         images.tag(source, target)
 
 
-def _remove(settings: "Globals", *, names: tuple[str, ...], force: bool) -> None:
+def _remove(settings: Globals, *, names: tuple[str, ...], force: bool) -> None:
     """Take names away from images, and remove an image with its last name."""
     from pybuild.errors import EngineError
 
@@ -276,20 +271,20 @@ def _remove(settings: "Globals", *, names: tuple[str, ...], force: bool) -> None
         raise failure
 
 
-_REMOVE_EXAMPLES = _examples("pybuild rmi app:1", "pybuild rmi -f 0123456789ab")
+_REMOVE_EXAMPLES = examples("pybuild rmi app:1", "pybuild rmi -f 0123456789ab")
 
 
 @click.command(context_settings=_HELP, epilog=_REMOVE_EXAMPLES, help=_remove.__doc__)
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("-f", "--force", is_flag=True, help="Also when a container uses it, or several repositories name it.")
 @click.pass_obj
-def rmi(settings: "Globals", *, names: tuple[str, ...], force: bool) -> None:
+def rmi(settings: Globals, *, names: tuple[str, ...], force: bool) -> None:
     _remove(settings, names=names, force=force)
 
 
 @click.command(
     context_settings=_HELP,
-    epilog=_examples(
+    epilog=examples(
         "pybuild save -o app.tar app:1",
         "pybuild save app:1 | docker load",
         "pybuild save --format oci -o layout/ app:1 app:2",
@@ -300,7 +295,7 @@ def rmi(settings: "Globals", *, names: tuple[str, ...], force: bool) -> None:
 @click.option("--format", "form", type=click.Choice(["docker", "oci"]), default="docker", show_default=True,
               help="What `docker save` writes, or an OCI image layout.")  # fmt: skip
 @click.pass_obj
-def save(settings: "Globals", *, names: tuple[str, ...], output: str | None, form: str) -> None:
+def save(settings: Globals, *, names: tuple[str, ...], output: str | None, form: str) -> None:
     """Write images to an archive, on standard output if no file is given."""
     from pathlib import Path
 
@@ -318,12 +313,12 @@ def save(settings: "Globals", *, names: tuple[str, ...], output: str | None, for
 
 @click.command(
     context_settings=_HELP,
-    epilog=_examples("pybuild load -i app.tar", "docker save app:1 | pybuild load", "pybuild load -i layout/"),
+    epilog=examples("pybuild load -i app.tar", "docker save app:1 | pybuild load", "pybuild load -i layout/"),
 )
 @click.option("-i", "--input", "source", metavar="FILE", help="Archive or folder to read.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.pass_obj
-def load(settings: "Globals", *, source: str | None, quiet: bool) -> None:
+def load(settings: Globals, *, source: str | None, quiet: bool) -> None:
     """Take images from a docker archive or an OCI layout, on standard input if no file is given.
 
     Archives may be compressed with gzip, zstd, xz or bzip2.
@@ -347,7 +342,7 @@ def load(settings: "Globals", *, source: str | None, quiet: bool) -> None:
 
 @click.group(
     context_settings=_HELP,
-    epilog=_examples("pybuild image ls", "pybuild image inspect app:1", "pybuild image history app:1"),
+    epilog=examples("pybuild image ls", "pybuild image inspect app:1", "pybuild image history app:1"),
 )
 def image() -> None:
     """List, inspect and remove images."""
@@ -355,7 +350,7 @@ def image() -> None:
 
 @image.command("ls", context_settings=_HELP, epilog=_LIST_EXAMPLES, help=_list_images.__doc__)
 @_list_options
-def image_ls(settings: "Globals", **options: Any) -> None:  # noqa: ANN401 - the options above
+def image_ls(settings: Globals, **options: Any) -> None:  # noqa: ANN401 - the options above
     _list_images(settings, **options)
 
 
@@ -363,19 +358,19 @@ def image_ls(settings: "Globals", **options: Any) -> None:  # noqa: ANN401 - the
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("-f", "--force", is_flag=True, help="Also when a container uses it, or several repositories name it.")
 @click.pass_obj
-def image_rm(settings: "Globals", *, names: tuple[str, ...], force: bool) -> None:
+def image_rm(settings: Globals, *, names: tuple[str, ...], force: bool) -> None:
     _remove(settings, names=names, force=force)
 
 
 @image.command(
     "inspect",
     context_settings=_HELP,
-    epilog=_examples("pybuild image inspect app:1", "pybuild image inspect -f '{{json .Config.Env}}' app:1"),
+    epilog=examples("pybuild image inspect app:1", "pybuild image inspect -f '{{json .Config.Env}}' app:1"),
 )
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("-f", "--format", "form", metavar="FORM", help="Like '{{.Id}}' or '{{json .Config}}'.")
 @click.pass_obj
-def image_inspect(settings: "Globals", *, names: tuple[str, ...], form: str | None) -> None:
+def image_inspect(settings: Globals, *, names: tuple[str, ...], form: str | None) -> None:
     """Show all there is to know of images, as JSON."""
     import json
 
@@ -389,13 +384,13 @@ def image_inspect(settings: "Globals", *, names: tuple[str, ...], form: str | No
         click.echo(json.dumps(found, indent=4, ensure_ascii=False))
 
 
-@image.command("history", context_settings=_HELP, epilog=_examples("pybuild image history --no-trunc app:1"))
+@image.command("history", context_settings=_HELP, epilog=examples("pybuild image history --no-trunc app:1"))
 @click.argument("name", metavar="IMAGE")
 @click.option("--no-trunc", is_flag=True, help="Steps in full length.")
 @click.option("-q", "--quiet", is_flag=True, help="Only IDs.")
 @click.option("--format", "form", metavar="FORM", help="'json', or like '{{.CreatedBy}}'.")
 @click.pass_obj
-def image_history(settings: "Globals", *, name: str, no_trunc: bool, quiet: bool, form: str | None) -> None:
+def image_history(settings: Globals, *, name: str, no_trunc: bool, quiet: bool, form: str | None) -> None:
     """Show the steps that made an image, the last one first."""
     from pybuild.cli import human
     from pybuild.cli.templates import render
@@ -423,11 +418,11 @@ def image_history(settings: "Globals", *, name: str, no_trunc: bool, quiet: bool
         click.echo(human.table([head, *([*row.values()] for row in rows)]), nl=False)
 
 
-@image.command("prune", context_settings=_HELP, epilog=_examples("pybuild image prune", "pybuild image prune -a -f"))
+@image.command("prune", context_settings=_HELP, epilog=examples("pybuild image prune", "pybuild image prune -a -f"))
 @click.option("-a", "--all", "every", is_flag=True, help="Also named ones that no container uses.")
 @click.option("-f", "--force", is_flag=True, help="Don't ask.")
 @click.pass_obj
-def image_prune(settings: "Globals", *, every: bool, force: bool) -> None:
+def image_prune(settings: Globals, *, every: bool, force: bool) -> None:
     """Remove images that have no name, or with -a all that no container uses."""
     from pybuild.cli import human
 

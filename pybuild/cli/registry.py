@@ -10,7 +10,10 @@ from pybuild.cli.door import Globals, root_option
 from pybuild.errors import UsageError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  pybuild registry serve --addr 127.0.0.1:5000",
+)
 def registry() -> None:
     """Run and care for a registry."""
 
