@@ -372,7 +372,7 @@ class TestTransfers:
     def test_help_with_examples(self, pybuild: Command, command: str) -> None:
         out = pybuild(*command.split(), "--help").out
         assert "Usage:" in out
-        assert "Examples:" in out
+        assert "Example" in out
 
 
 def test_names_and_digests(store: ContentStore, add_image: AddImage) -> None:
@@ -383,7 +383,9 @@ def test_names_and_digests(store: ContentStore, add_image: AddImage) -> None:
 
 def test_containers_are_known_by_their_records(pybuild: Command, root: Path, add_image: AddImage) -> None:
     image = add_image("app:1")
-    Records(root).add(
+    records = Records(root)
+    records.announce("a" * 64)
+    records.add(
         Record(
             "a" * 64, "web", "2026-01-02T03:04:05Z", "app:1", str(image_id(image)), (), ("sh",), (), "/", "", {}, (),
             "SIGTERM", 10, RunOptions(image="app:1"),
