@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from builder.cache.ledger import Ledger
 from builder.cache.recording import Explain, recording
 from builder.checking import check_build
-from builder.checks import Finding
+from builder.checks.findings import Finding
 from builder.dockerfile.instructions import Dockerfile, DockerfileError, Position
 from builder.dockerfile.memo import parse_remembered
 from builder.errors import BuilderError, BuildFailed

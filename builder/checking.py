@@ -3,12 +3,12 @@
 Not here: the rules (checks/), how findings look (pybuild/cli/progress.py), checks without a build (inspection.py).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.checks import BaseFacts, Facts, Report
-from builder.checks.memo import check_remembered
+from builder.checks.findings import Report
+from builder.checks.memo import IsDirectory, remembered
 from builder.dockerfile.instructions import Dockerfile
 from builder.errors import ContextError
 from builder.ops.context import Context
@@ -17,6 +17,7 @@ from registry.model import ImageConfig
 
 if TYPE_CHECKING:
     from builder.build import BuildRequest
+    from builder.checks.facts import BaseFacts
 
 
 def check_build(
@@ -28,24 +29,36 @@ def check_build(
 ) -> Report:
     """The findings of a build, which sees no stages but those that it needs; `bases` are the images it stands on.
 
+    A cached build pays for reading one small file: nothing is loaded for what was said before.
+
     Raises:
         DockerfileError: the check directive can't be read.
     """
-    assert context.dockerfile is not None, "a main context has a Dockerfile"
 
-    def base(image: str) -> BaseFacts | None:
-        found = bases.get(image)
-        return None if found is None else base_facts(found.config)
+    def check(is_directory: IsDirectory) -> Report:
+        from builder.checks.facts import Facts
+        from builder.checks.walk import check
 
-    digests = {name: str(found.digest) for name, found in bases.items()}
-    facts = facts_for(request, context, base, all_stages=False)
-    return check_remembered(dockerfile, context.dockerfile[0], facts, digests, memory)
+        def base(image: str) -> "BaseFacts | None":
+            found = bases.get(image)
+            return None if found is None else base_facts(found.config)
+
+        facts = Facts(
+            request.build_args, request.platform, request.target, ignore=context.rules,
+            contexts=frozenset(request.contexts), base=base, is_directory=is_directory,
+        )  # fmt: skip
+        return check(dockerfile, facts)
+
+    known = (
+        context.dockerfile, sorted(request.build_args.items()), str(request.platform), request.target,
+        [(rule.pattern, rule.keeps) for rule in context.rules.rules], sorted(request.contexts),
+        sorted((name, str(found.digest)) for name, found in bases.items()),
+    )  # fmt: skip
+    return remembered(known, asking(context), check, memory)
 
 
-def facts_for(
-    request: "BuildRequest", context: Context, base: Callable[[str], BaseFacts | None], *, all_stages: bool
-) -> Facts:
-    """What a request and its context tell; `base` tells what is known of an image."""
+def asking(context: Context) -> IsDirectory:
+    """A way to ask whether a source of COPY is a directory."""
 
     def is_directory(path: str) -> bool:
         try:
@@ -53,19 +66,12 @@ def facts_for(
         except ContextError:
             return False  # the build tells
 
-    return Facts(
-        build_args=request.build_args,
-        platform=request.platform,
-        target=request.target,
-        all_stages=all_stages,
-        ignore=context.rules,
-        contexts=frozenset(request.contexts),
-        base=base,
-        is_directory=is_directory,
-    )
+    return is_directory
 
 
-def base_facts(config: ImageConfig) -> BaseFacts:
+def base_facts(config: ImageConfig) -> "BaseFacts":
     """What an image's config tells."""
+    from builder.checks.facts import BaseFacts
+
     run = config.config
     return BaseFacts(run.environment, config.platform, run.shell, run.working_dir or "/", run.on_build)

@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.checking import base_facts, facts_for
-from builder.checks import BaseFacts, Report
+from builder.checking import asking, base_facts
+from builder.checks.facts import BaseFacts, Facts
+from builder.checks.findings import Report
 from builder.checks.outline import Outline, Target, list_targets, make_outline
 from builder.checks.walk import check, check_above
 from builder.dockerfile.instructions import Dockerfile, DockerfileError, Position
@@ -44,7 +45,10 @@ class Inspection:
         self._memory = memory
         self._request = request
         self._images = _Images(store, request.platform)
-        self._facts = facts_for(request, context, self._images.facts, all_stages=True)
+        self._facts = Facts(
+            request.build_args, request.platform, request.target, all_stages=True, ignore=context.rules,
+            contexts=frozenset(request.contexts), base=self._images.facts, is_directory=asking(context),
+        )  # fmt: skip
 
     @cached_property
     def dockerfile(self) -> Dockerfile:

@@ -7,8 +7,3 @@ Promises: BuildKit's 22 rules have its names, conditions, places and texts, so t
           rules of our own are called Pybuild…; each has a page in docs/checks.
 Not here: faults, which are errors of the parser and the planner.
 """
-
-from builder.checks.facts import BaseFacts, Facts
-from builder.checks.findings import Finding, Report
-
-__all__ = ["BaseFacts", "Facts", "Finding", "Report"]

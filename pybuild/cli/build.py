@@ -166,9 +166,11 @@ class Line:
 
     def question(self) -> "Call | None":
         """What is asked instead of a build. Raises UsageError."""
+        if not self.check and self.call == "build":
+            return None
         from pybuild.cli.checks import parse_call
 
-        return parse_call("check" if self.check else self.call) if self.check or self.call != "build" else None
+        return parse_call("check" if self.check else self.call)
 
     def request(self) -> "BuildRequest":
         """Raises UsageError, RegistryError, BuilderError: a word of it makes no sense."""

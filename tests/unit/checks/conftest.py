@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.checks import Facts, Finding
+from builder.checks.facts import Facts
+from builder.checks.findings import Finding
 from builder.checks.walk import check
 from builder.dockerfile import parse_dockerfile
 

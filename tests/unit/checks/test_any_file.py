@@ -5,7 +5,7 @@ from functools import cache
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.checks import Facts
+from builder.checks.facts import Facts
 from builder.checks.walk import check
 from builder.checks.words import suggestion
 from builder.dockerfile import parse_dockerfile

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.checks import BaseFacts, Facts
+from builder.checks.facts import BaseFacts, Facts
 from builder.checks.walk import check
 from builder.dockerfile import parse_dockerfile
 from registry.model import Platform

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.checks import BaseFacts, Facts, Finding
+from builder.checks.facts import BaseFacts, Facts
+from builder.checks.findings import Finding
 from builder.checks.rules import RULES
 from builder.checks.walk import check
 from builder.dockerfile import parse_dockerfile

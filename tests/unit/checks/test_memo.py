@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.checks import Facts, Report
-from builder.checks.memo import check_remembered
+from builder.checks.facts import Facts
+from builder.checks.findings import Report
+from builder.checks.memo import remembered
 from builder.checks.walk import check
 from builder.dockerfile import parse_dockerfile
-from builder.dockerfile.ignore import IgnoreRules
 
 TEXT = b"""\
 # check=error=true
@@ -22,66 +22,68 @@ ENV a b
 """
 
 
+Answers = Callable[[str], bool]
+
+
+def no(path: str) -> bool:
+    del path
+    return False
+
+
+def yes(path: str) -> bool:
+    return not no(path)
+
+
+def checked(text: bytes, is_directory: Answers) -> Report:
+    return check(parse_dockerfile(text), Facts(all_stages=True, is_directory=is_directory))
+
+
 @pytest.fixture
-def remembered(tmp_path: Path) -> Callable[..., Report]:
-    def remembered(facts: Facts, bases: dict[str, str] | None = None) -> Report:
-        found = check_remembered(parse_dockerfile(TEXT), TEXT, facts, bases or {}, tmp_path)
-        assert found == check(parse_dockerfile(TEXT), facts)
+def ask(tmp_path: Path) -> Callable[..., Report]:
+    def ask(known: object = "k", is_directory: Answers = no) -> Report:
+        found = remembered(known, is_directory, lambda context: checked(TEXT, context), tmp_path)
+        assert found == checked(TEXT, is_directory)
         return found
 
-    return remembered
+    return ask
 
 
-def test_the_same_again(remembered: Callable[..., Report], tmp_path: Path) -> None:
-    first = remembered(Facts())
-    kept = list(tmp_path.iterdir())
-    assert remembered(Facts()) == first
-    assert list(tmp_path.iterdir()) == kept
-    assert len(first.findings) == 4
+def test_the_same_again_is_not_checked_again(ask: Callable[..., Report], tmp_path: Path) -> None:
+    def never(context: Answers) -> Report:
+        raise AssertionError(context)
+
+    first = ask()
+    assert remembered("k", no, never, tmp_path) == first
+    assert first.findings
     assert first.error_wanted
 
 
-@pytest.mark.parametrize(
-    "facts",
-    [
-        Facts(build_args={"A": "2"}),
-        Facts(target="x"),
-        Facts(all_stages=True),
-        Facts(ignore=IgnoreRules.parse("conf\n")),
-        Facts(contexts=frozenset({"x"})),
-    ],
-)
-def test_other_facts_are_asked_anew(remembered: Callable[..., Report], facts: Facts) -> None:
-    remembered(Facts())
-    remembered(facts)
-
-
-def test_another_base_image_too(remembered: Callable[..., Report], tmp_path: Path) -> None:
-    remembered(Facts(), {"a": "sha256:1"})
-    remembered(Facts(), {"a": "sha256:2"})
+def test_what_else_is_known_is_checked_anew(ask: Callable[..., Report], tmp_path: Path) -> None:
+    ask("k")
+    ask(("k", "another base image"))
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_the_context_said_is_asked_again(remembered: Callable[..., Report]) -> None:
-    assert any("directories" in one.detail for one in remembered(Facts(is_directory=lambda path: True)).findings)
-    remembered(Facts(is_directory=lambda path: False))
-    remembered(Facts())
+def test_what_the_context_said_is_asked_again(ask: Callable[..., Report]) -> None:
+    assert any('"conf" is one' in one.detail for one in ask(is_directory=yes).findings)
+    ask(is_directory=no)
+    ask(is_directory=yes)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"findings": [{}]}'])
-def test_damage_costs_time_only(remembered: Callable[..., Report], tmp_path: Path, damage: bytes) -> None:
-    remembered(Facts())
+def test_damage_costs_time_only(ask: Callable[..., Report], tmp_path: Path, damage: bytes) -> None:
+    ask()
     for kept in tmp_path.iterdir():
         kept.write_bytes(damage)
-    remembered(Facts())
+    ask()
 
 
 def test_what_can_not_be_built_is_not_kept(tmp_path: Path) -> None:
     text = b"FROM scratch\nENV x=\nWORKDIR ${x:?no}\n"
-    report = check_remembered(parse_dockerfile(text), text, Facts(), {}, tmp_path)
+    report = remembered("k", no, lambda context: checked(text, context), tmp_path)
     assert report.error is not None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_memory_that_can_not_be_written_is_no_fault() -> None:
-    assert check_remembered(parse_dockerfile(TEXT), TEXT, Facts(), {}, Path("/proc/nowhere")).findings
+    assert remembered("k", no, lambda context: checked(TEXT, context), Path("/proc/nowhere")).findings

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.checks import BaseFacts, Facts, Finding
+from builder.checks.facts import BaseFacts, Facts
+from builder.checks.findings import Finding
 from builder.checks.rules import RULES
 
 Found = Callable[..., list[Finding]]

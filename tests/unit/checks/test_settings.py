@@ -2,7 +2,7 @@
 
 import pytest
 
-from builder.checks import Facts
+from builder.checks.facts import Facts
 from builder.checks.settings import Settings
 from builder.checks.walk import check
 from builder.dockerfile import parse_dockerfile

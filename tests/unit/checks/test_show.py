@@ -3,7 +3,7 @@
 import base64
 import json
 
-from builder.checks import Facts
+from builder.checks.facts import Facts
 from builder.checks.outline import list_targets, make_outline
 from builder.checks.show import (
     outline_json,
