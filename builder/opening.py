@@ -1,9 +1,10 @@
 """The context of a build, and those that --build-context names, wherever they are."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from builder.ops.context import Context
 from builder.ops.files import ContextFiles, LateFiles
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 _YES = {"1", "true", "t"}
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(Struct, frozen=True):
     """What opening them needs."""
 
     root: Path  # of the state

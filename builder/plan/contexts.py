@@ -1,8 +1,6 @@
 """Named contexts (`--build-context name=place`): how a name is spelled, and what kind of place it stands for. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 
 from builder.plan.gitaddress import is_git
 from builder.plan.stages import RESERVED
@@ -22,23 +20,19 @@ def context_name(text: str) -> str:
     return str(found.tagged).removesuffix(":latest") if found.digest is None else str(found)
 
 
-@dataclass(frozen=True)
 class NamedContexts:
     """Places by names, which may end in `::os/architecture` and are then for that platform only."""
 
-    places: Mapping[str, str]
-    platform: Platform
+    def __init__(self, places: Mapping[str, str], platform: Platform) -> None:
+        self._places = {_spelled(name): place for name, place in places.items()}
+        self._platform = platform
 
     def place(self, name: str) -> str | None:
         """What the name stands for, if anything."""
-        if not self.places or name in RESERVED:
+        if not self._places or name in RESERVED:
             return None
         wanted = context_name(name)
-        return self._known.get(f"{wanted}::{self.platform}", self._known.get(wanted))
-
-    @cached_property
-    def _known(self) -> Mapping[str, str]:
-        return {_spelled(name): place for name, place in self.places.items()}
+        return self._places.get(f"{wanted}::{self._platform}", self._places.get(wanted))
 
 
 def _spelled(name: str) -> str:

@@ -6,20 +6,22 @@ nothing on this machine are known: what git itself would take as `ext::…` or a
 
 import posixpath
 import re
-from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from builder.errors import BuilderError
 
+# Patterns are text: re compiles one when it is used first, and no build without repositories waits for that.
 TRANSPORTS = ("https", "http", "ssh", "git")
-_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
-_SCP = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]*)@([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):([^?#]+)")
-_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_PREFIX = re.compile(r"[0-9a-f]{7,64}")
-_NO_REF = re.compile(
-    r"[\0-\040\177~^:?*\[\\]|\.\.|@\{|//|\.lock(?:/|$)|(?:^|/)\.|[./]$|^[-/]|^@$"
-)  # git-check-ref-format
+_SCHEME = r"([a-zA-Z][a-zA-Z0-9+.-]*)://"
+_SCP = r"([A-Za-z0-9_][A-Za-z0-9._-]*)@([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):([^?#]+)"
+_HOST = r"[A-Za-z0-9][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+"
+_COMMIT = r"[0-9a-f]{40}|[0-9a-f]{64}"
+_PREFIX = r"[0-9a-f]{7,64}"
+# What git-check-ref-format(1) refuses, and a dash in front.
+_NO_REF = r"[\0-\040\177~^:?*\[\\]|\.\.|@\{|//|\.lock(?:/|$)|(?:^|/)\.|[./]$|^[-/]|^@$"
 _LONGEST = 2000
 
 
@@ -27,8 +29,7 @@ class GitAddressInvalid(BuilderError):
     """Something that looks like the address of a repository, and is none that can be used."""
 
 
-@dataclass(frozen=True, slots=True)
-class GitAddress:
+class GitAddress(Struct, frozen=True):
     """A repository, and what of it is wanted."""
 
     remote: str  # for the git program: no query, no fragment
@@ -41,16 +42,16 @@ class GitAddress:
     @property
     def is_pinned(self) -> bool:
         """Whether it says which commit, so that nobody has to be asked."""
-        return _COMMIT.fullmatch(self.ref) is not None
+        return re.fullmatch(_COMMIT, self.ref) is not None
 
     @property
     def transport(self) -> str:
-        found = _SCHEME.match(self.remote)
+        found = re.match(_SCHEME, self.remote)
         return found[1] if found else "ssh"
 
     @property
     def host(self) -> str:
-        if found := _SCP.match(self.remote):
+        if found := re.match(_SCP, self.remote):
             return found[2].strip("[]").lower()
         return urlsplit(self.remote).hostname or ""
 
@@ -67,9 +68,12 @@ class GitAddress:
 
 def is_git(word: str, *, context: bool = False) -> bool:
     """Whether `word` means a repository; `context` knows `github.com/…` too, which ADD takes for a path."""
-    found = _SCHEME.match(word)
+    if "://" not in word:
+        named = "@" in word and re.match(_SCP, word) is not None
+        return named or (context and word.startswith("github.com/"))
+    found = re.match(_SCHEME, word)
     if found is None:
-        return _SCP.match(word) is not None or (context and word.startswith("github.com/"))
+        return re.match(_SCP, word) is not None
     scheme = found[1].lower()
     if scheme in {"http", "https"}:
         return re.split("[?#]", word, maxsplit=1)[0].endswith(".git")
@@ -86,7 +90,7 @@ def parse_git(word: str) -> GitAddress:
     base, _, query = base.partition("?")
     if any(not letter.isprintable() or letter.isspace() for letter in base):
         raise GitAddressInvalid(f"{shown(base)}: no address has blanks or control characters")
-    ref, subdir = _fragment(fragment if _SCP.match(base) else unquote(fragment))
+    ref, subdir = _fragment(fragment if re.match(_SCP, base) else unquote(fragment))
     address = _queried(GitAddress(_remote(base), ref, subdir), query)
     if address.ref and not is_ref(address.ref):
         raise GitAddressInvalid(f"{shown(base)}: {address.ref[:100]!r} can't be a branch, a tag or a commit")
@@ -96,7 +100,7 @@ def parse_git(word: str) -> GitAddress:
 
 def redacted(text: str) -> str:
     """`text` without the passwords of URLs in it."""
-    return re.sub(r"(://[^\s/@:]*:)[^\s/@]*@", r"\1xxxxx@", text)
+    return text if "://" not in text else re.sub(r"(://[^\s/@:]*:)[^\s/@]*@", r"\1xxxxx@", text)
 
 
 def shown(address: str) -> str:
@@ -106,7 +110,7 @@ def shown(address: str) -> str:
 
 
 def is_ref(text: str) -> bool:
-    return len(text) <= 1000 and _NO_REF.search(text) is None
+    return len(text) <= 1000 and re.search(_NO_REF, text) is None
 
 
 def relative_to(url: str, parent: GitAddress) -> GitAddress:
@@ -118,14 +122,14 @@ def relative_to(url: str, parent: GitAddress) -> GitAddress:
         start, path = _split(parent.remote)
         joined = posixpath.normpath(posixpath.join("/", path, url))
         url = start + (joined if path.startswith("/") else joined.lstrip("/"))
-    if "#" in url or "?" in url or not (_SCP.match(url) or _SCHEME.match(url)):
+    if "#" in url or "?" in url or not (re.match(_SCP, url) or re.match(_SCHEME, url)):
         raise GitAddressInvalid(f"a submodule comes from {shown(url)!r}, which can't be fetched")
     return parse_git(url)
 
 
 def _split(remote: str) -> tuple[str, str]:
     """What names the machine, and the path there."""
-    if found := _SCP.fullmatch(remote):
+    if found := re.fullmatch(_SCP, remote):
         return remote[: found.start(3)], found[3]
     path = urlsplit(remote).path
     return remote[: len(remote) - len(path)], path
@@ -133,11 +137,11 @@ def _split(remote: str) -> tuple[str, str]:
 
 def _remote(base: str) -> str:
     """The address as the git program gets it. Raises GitAddressInvalid: no transport, no host, or an option in it."""
-    if found := _SCP.fullmatch(base):
+    if found := re.fullmatch(_SCP, base):
         if found[3].startswith("-"):
             raise GitAddressInvalid(f"{shown(base)}: a path can't begin with a dash")
         return base
-    scheme = _SCHEME.match(base)
+    scheme = re.match(_SCHEME, base)
     if scheme is None or scheme[1].lower() not in TRANSPORTS:
         raise GitAddressInvalid(
             f"{shown(base)!r} is no repository that can be fetched", hint=f"use one of {', '.join(TRANSPORTS)}"
@@ -147,7 +151,7 @@ def _remote(base: str) -> str:
         _ = parts.port
     except ValueError as error:
         raise GitAddressInvalid(f"{shown(base)}: {error}") from None
-    if not _HOST.fullmatch(parts.hostname or "") or (parts.username or "").startswith("-"):
+    if not re.fullmatch(_HOST, parts.hostname or "") or (parts.username or "").startswith("-"):
         raise GitAddressInvalid(f"{shown(base)}: there is no host in it")
     return scheme[1].lower() + base[len(scheme[1]) :]
 
@@ -181,7 +185,7 @@ def _queried(address: GitAddress, query: str) -> GitAddress:
             ref = _one("ref", ref, prefix + found[key].removeprefix(prefix))
     return replace(
         address,
-        ref=ref or (checksum if _COMMIT.fullmatch(checksum) else ""),
+        ref=ref or (checksum if re.fullmatch(_COMMIT, checksum) else ""),
         subdir=_one("subdir", address.subdir, found.get("subdir", "")),
         checksum=checksum,
         keep_git_dir=switches.get("keep-git-dir"),
@@ -208,7 +212,7 @@ def _switch(key: str, value: str) -> bool:
 
 
 def _checksum(text: str) -> str:
-    if not _PREFIX.fullmatch(text):
+    if not re.fullmatch(_PREFIX, text):
         raise GitAddressInvalid(
             f"{text[:100]!r} is no commit", hint="write 7 or more digits of its name, in lower case"
         )
