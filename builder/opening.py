@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from builder.ops.context import Context
 from builder.ops.files import ContextFiles, LateFiles
+from builder.ops.intake import Found, given_dockerfile
 from builder.ops.statcache import StatCache
 from builder.plan.contexts import is_elsewhere
 from builder.progress import Reporter
@@ -31,14 +32,18 @@ class Opening(Struct, frozen=True):
     def main(self, cache: StatCache | None = None) -> Context:
         """The caller closes it. Raises ContextError, GitError, RegistryError: it can't be had, or has no Dockerfile."""
         request, source = self.request, self.request.context
+        asked = request.dockerfile or ""
+        dockerfile: str | Found | None = request.dockerfile
+        if asked.startswith(("http://", "https://")):
+            dockerfile = self._elsewhere().dockerfile(asked)
         if _is_fetched(source):
+            if asked == "-":
+                dockerfile = given_dockerfile(request.stdin)
             keep = request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "").lower() in _YES
-            return self._elsewhere().main(source, dockerfile=request.dockerfile, stdin=request.stdin, keep_git_dir=keep)
+            return self._elsewhere().main(source, dockerfile=dockerfile, keep_git_dir=keep)
         temporary = self.root / "tmp"
         temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Context.open(
-            source, dockerfile=request.dockerfile, stdin=request.stdin, cache=cache, temporary=temporary
-        )
+        return Context.open(source, dockerfile=dockerfile, stdin=request.stdin, cache=cache, temporary=temporary)
 
     def named(self, name: str, place: str, cache: StatCache | None = None) -> ContextFiles | LateFiles:
         """The caller closes it. Raises as main()."""

@@ -105,7 +105,7 @@ class Context:
         cls,
         source: str,
         *,
-        dockerfile: str | None = None,
+        dockerfile: str | intake.Found | None = None,
         stdin: BinaryIO | None = None,
         cache: StatCache | None = None,
         temporary: Path | None = None,
@@ -114,7 +114,7 @@ class Context:
 
         Args:
             source: a directory, an archive, or "-": an archive or a Dockerfile on standard input.
-            dockerfile: the value of -f; "-" reads it from standard input; None looks for the usual names.
+            dockerfile: the value of -f; "-" reads it from standard input; None looks for the usual names; or itself.
             stdin: standard input.
             cache: what is known about files from earlier builds.
             temporary: the directory in which archives are unpacked; the system's own if None.
@@ -126,6 +126,8 @@ class Context:
             if dockerfile == "-":
                 raise ContextError("standard input can't be both, the context and the Dockerfile")
             return cls._from_stdin(intake.given_input(stdin), dockerfile, cache, temporary)
+        if dockerfile == "-":
+            dockerfile = intake.given_dockerfile(stdin)
         path = Path(source)
         try:
             found = path.stat()
@@ -134,15 +136,13 @@ class Context:
                 f"can't read the build context {source}: {error.strerror}", hint=_near_path(path)
             ) from error
         if stat.S_ISDIR(found.st_mode):
-            text = intake.given_dockerfile(stdin) if dockerfile == "-" else None
-            return cls._from_directory(Path(os.path.realpath(path)), source, text, dockerfile, cache)
+            return cls._from_directory(Path(os.path.realpath(path)), source, dockerfile, cache)
         with path.open("rb") as file:
             start, stream = intake.peek(file)
             if not intake.is_archive(start):
                 hint = f"is it a Dockerfile? write: -f {source} {path.parent}"
                 raise ContextError(f"the build context {source} is neither a directory nor an archive", hint=hint)
-            given = intake.given_dockerfile(stdin) if dockerfile == "-" else None
-            return cls.archive(stream, source, dockerfile=dockerfile, given=given, cache=cache, temporary=temporary)
+            return cls.archive(stream, source, dockerfile=dockerfile, cache=cache, temporary=temporary)
 
     @classmethod
     def directory(cls, source: str, *, cache: StatCache | None = None) -> Self:
@@ -153,14 +153,14 @@ class Context:
         return cls(root, title=source, rules=_rules(root, None), cache=cache)
 
     @classmethod
-    def _from_directory(
-        cls, root: Path, title: str, given: intake.Found | None, asked: str | None, cache: StatCache | None
-    ) -> Self:
-        found = given or intake.find_dockerfile(root, asked, machine=True)
+    def _from_directory(cls, root: Path, title: str, asked: str | intake.Found | None, cache: StatCache | None) -> Self:
+        found = asked if isinstance(asked, intake.Found) else intake.find_dockerfile(root, asked, machine=True)
         return cls(root, title=title, rules=_rules(root, found), dockerfile=found.text, cache=cache)
 
     @classmethod
-    def _from_stdin(cls, stdin: BinaryIO, asked: str | None, cache: StatCache | None, temporary: Path | None) -> Self:
+    def _from_stdin(
+        cls, stdin: BinaryIO, asked: str | intake.Found | None, cache: StatCache | None, temporary: Path | None
+    ) -> Self:
         start, stream = intake.peek(stdin)
         if intake.is_archive(start):
             return cls.archive(stream, "standard input", dockerfile=asked, cache=cache, temporary=temporary)
@@ -169,7 +169,7 @@ class Context:
         if asked is not None:
             raise ContextError(
                 "standard input holds a Dockerfile, and -f names another one",
-                hint=f"write: -f - DIRECTORY, or -f {asked} .",
+                hint="write: -f - DIRECTORY, or -f FILE DIRECTORY",
             )
         return cls.lone(intake.read_text(stream, "Dockerfile"), "standard input", temporary=temporary)
 
@@ -179,8 +179,7 @@ class Context:
         stream: BinaryIO,
         title: str,
         *,
-        dockerfile: str | None = None,
-        given: intake.Found | None = None,
+        dockerfile: str | intake.Found | None = None,
         named: bool = False,
         cache: StatCache | None = None,
         temporary: Path | None = None,
@@ -190,8 +189,7 @@ class Context:
         Args:
             stream: the archive.
             title: what messages call it.
-            dockerfile: the path in it of the Dockerfile; None looks for the usual names.
-            given: the Dockerfile, if it came another way.
+            dockerfile: its path in the archive; None looks for the usual names; or itself, if it came another way.
             named: it is one of --build-context, which has neither a Dockerfile nor an ignore file.
             cache: as open()'s.
             temporary: as open()'s.
@@ -200,7 +198,7 @@ class Context:
             ContextError: it is damaged or hostile, or has no Dockerfile.
         """
         root = intake.unpack(stream, temporary, title)
-        return cls.unpacked(root, top=root, title=title, dockerfile=dockerfile, given=given, named=named, cache=cache)
+        return cls.unpacked(root, top=root, title=title, dockerfile=dockerfile, named=named, cache=cache)
 
     @classmethod
     def unpacked(
@@ -209,8 +207,7 @@ class Context:
         *,
         top: Path,
         title: str,
-        dockerfile: str | None = None,
-        given: intake.Found | None = None,
+        dockerfile: str | intake.Found | None = None,
         named: bool = False,
         cache: StatCache | None = None,
     ) -> Self:
@@ -218,7 +215,10 @@ class Context:
         try:
             if named:
                 return cls(root, title=title, cache=cache, to_remove=top)
-            found = given or intake.find_dockerfile(root, dockerfile, machine=False)
+            if isinstance(dockerfile, intake.Found):
+                found = dockerfile
+            else:
+                found = intake.find_dockerfile(root, dockerfile, machine=False)
             rules = _rules(root, found)
             return cls(root, title=title, rules=rules, dockerfile=found.text, cache=cache, to_remove=top)
         except BaseException:

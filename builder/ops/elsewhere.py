@@ -36,40 +36,38 @@ class Elsewhere:
     agents: Mapping[str, str]
     reporter: Reporter
 
-    def main(
-        self, source: str, *, dockerfile: str | None = None, stdin: BinaryIO | None = None, keep_git_dir: bool = False
-    ) -> Context:
+    def main(self, source: str, *, dockerfile: str | intake.Found | None = None, keep_git_dir: bool = False) -> Context:
         """The context of a build, with its Dockerfile.
 
         Args:
             source: what is_elsewhere() says is one.
-            dockerfile: as -f says it: a path within the context, "-" for standard input, or None.
-            stdin: standard input.
+            dockerfile: a path within the context; None looks for the usual names; or itself.
             keep_git_dir: whether a repository comes with `.git`.
 
         Raises:
             ContextError, GitError, GitAddressInvalid, RegistryError: it can't be had, or is no context.
         """
-        given = intake.given_dockerfile(stdin) if dockerfile == "-" else None
-        with self._step(f"[internal] load {shown(source)}") as step:
+        title = shown(source)
+        with self._step(f"[internal] load {title}") as step:
             if is_git(source, context=True):
                 address = parse_git(source)
                 repositories = self._repositories()
                 commit = repositories.resolve(address)
                 step.update("", commit.sha)
                 top, root = repositories.check_out(commit, keep_git_dir=keep_git_dir)
-                return Context.unpacked(root, top=top, title=shown(source), dockerfile=dockerfile, given=given)
+                return Context.unpacked(root, top=top, title=title, dockerfile=dockerfile)
             with self._fetched(source, step) as (_, stream):
                 start, whole = intake.peek(stream)
                 if intake.is_archive(start):
-                    return Context.archive(
-                        whole, shown(source), dockerfile=dockerfile, given=given, temporary=self._temporary()
-                    )
+                    return Context.archive(whole, title, dockerfile=dockerfile, temporary=self._temporary())
                 if dockerfile is not None:
-                    raise ContextError(
-                        f"{shown(source)} is no archive, and -f names a Dockerfile in it", hint="leave -f out"
-                    )
-                return Context.lone(intake.read_text(whole, _name(source)), shown(source), temporary=self._temporary())
+                    raise ContextError(f"{title} is no archive, and -f names a Dockerfile in it", hint="leave -f out")
+                return Context.lone(intake.read_text(whole, _name(source)), title, temporary=self._temporary())
+
+    def dockerfile(self, url: str) -> intake.Found:
+        """A Dockerfile alone, as `-f https://…` names it. Raises RegistryError, ContextError."""
+        with self._step(f"[internal] load {shown(url)}") as step, self._fetched(url, step) as (_, stream):
+            return intake.Found(intake.read_text(stream, _name(url)))
 
     def named(self, name: str, source: str) -> ContextFiles | LateFiles:
         """A context of --build-context: a repository's files, what an archive holds, or a directory with one file."""

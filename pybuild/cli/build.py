@@ -43,7 +43,9 @@ Examples:
 @click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("context", metavar="CONTEXT")
 @click.option("-t", "--tag", "tags", multiple=True, metavar="NAME[:TAG]", help="Name the image; may be given again.")
-@click.option("-f", "--file", metavar="PATH", help="The Dockerfile (default: Dockerfile in the context; - is stdin).")
+@click.option(
+    "-f", "--file", metavar="PATH", help="The Dockerfile (default: Dockerfile in the context; - is stdin; or a URL)."
+)
 @click.option("--target", default="", metavar="STAGE", help="Build this stage, not the last one.")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="Set an ARG.")
 @click.option(

@@ -93,6 +93,11 @@ class TestWebServer:
         with pytest.raises(ContextError, match="no archive"):
             bench.build("", context=url, dockerfile="other")
 
+    def test_a_dockerfile_for_a_directory_of_this_machine(self, bench: "Bench", hub: Hub) -> None:
+        url = put(hub, "Dockerfile.web", "FROM scratch\nCOPY f /from-the-web\n")
+        built = bench.build("FROM scratch\nCOPY f /\n", dockerfile=url, files={"f": "1"})
+        assert built.names() == ["from-the-web"]
+
     def test_a_hostile_archive_is_refused(self, bench: "Bench", hub: Hub) -> None:
         url = put(hub, "ctx.tar.gz", packed({"Dockerfile": "FROM scratch\n", "../../escaped": "1"}))
         with pytest.raises(BuilderError, match="escaped"):
