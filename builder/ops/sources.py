@@ -40,11 +40,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One match: its true path (no links; empty for the root), the name it was asked by, what it is."""
+    """One match: its true path (no links; empty for the root), the name it was asked by, what it is.
+
+    `links` are those on the way to it.
+    """
 
     path: str
     name: str
     stat: os.stat_result
+    links: tuple[str, ...] = ()
 
     @property
     def is_dir(self) -> bool:
@@ -65,12 +69,12 @@ class Item:
 
 
 def find(source: Source) -> list[Found]:
-    """What a source names, links followed, sorted. A pattern may match nothing; a plain path may not.
+    """What a source names, links followed, sorted. A pattern may match nothing, but no link that leads to nothing.
 
     With `parents` it is the directories that the paths of what is copied count from; walk() then tells what is.
 
     Raises:
-        ContextError: a plain path is not there, or is left out by the ignore file.
+        ContextError: a plain path, or what a matching link leads to, is not there or is left out by the ignore file.
     """
     if source.parents:
         return _pivots(source)
@@ -87,9 +91,7 @@ def find(source: Source) -> list[Found]:
     try:
         found = _followed(source, path)
     except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
-            raise ContextError(f'can\'t read "/{path}" in {source.where}: {error.strerror}') from error
-        raise ContextError(f'"/{path}" not found in {source.where}', hint=_near(source, path)) from None
+        raise _missing(source, path, error) from error
     _must_be_visible(source, found, path)
     return [found]
 
@@ -160,16 +162,17 @@ def _must_be_there(source: Source, path: str) -> None:
     try:
         found = Found(path, posixpath.basename(path), stat_in_root(source.root, path, follow=False))
     except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
-            raise ContextError(f'can\'t read "/{path}" in {source.where}: {error.strerror}') from error
-        raise ContextError(f'"/{path}" not found in {source.where}', hint=_near(source, path)) from None
+        raise _missing(source, path, error) from error
     _must_be_visible(source, found)
 
 
-def resolve(root: int, path: str, *, may_miss: bool = False) -> tuple[str, os.stat_result | None]:
+def resolve(
+    root: int, path: str, *, may_miss: bool = False, met: list[str] | None = None
+) -> tuple[str, os.stat_result | None]:
     """Follow all links on a path, as if `root` were "/": the true path, and what is there.
 
-    With `may_miss` the end of the path need not exist (then there is no stat). Raises OSError.
+    With `may_miss` the end of the path need not exist (then there is no stat). `met` gets the paths of the links.
+    Raises OSError.
     """
     here = ""
     found: os.stat_result | None = stat_in_root(root, "/")
@@ -192,6 +195,8 @@ def resolve(root: int, path: str, *, may_miss: bool = False) -> tuple[str, os.st
             return posixpath.normpath(posixpath.join("/", step, *todo[::-1])).lstrip("/"), None
         if stat.S_ISLNK(found.st_mode):
             links += 1
+            if met is not None:
+                met.append(step)
             if links > _LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
             target = _link(root, step)
@@ -212,19 +217,23 @@ def _link(root: int, path: str) -> str:
 
 
 def _followed(source: Source, path: str) -> Found:
-    true, found = resolve(source.root, path)
+    links: list[str] = []
+    true, found = resolve(source.root, path, met=links)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    return Found(true, posixpath.basename(path), found)
+    return Found(true, posixpath.basename(path), found, tuple(links))
 
 
 def _matches(source: Source, pattern: str) -> list[str]:
     """Paths that a pattern matches, one part at a time: no wildcard crosses a slash."""
     parts = pattern.split("/")
     fixed = next(number for number, part in enumerate(parts) if has_wildcard(part))
+    links: list[str] = []
     try:
-        base, _ = resolve(source.root, plain("/".join(parts[:fixed])))
+        base, _ = resolve(source.root, plain("/".join(parts[:fixed])), met=links)
     except OSError:
+        return []
+    if any(source.ignore.excluded(link) for link in links):
         return []
     found = [base]
     for number, part in enumerate(parts[fixed:], fixed + 1):
@@ -246,12 +255,39 @@ def _children(source: Source, above: str, pattern: str, *, last: bool) -> Iterat
         path = posixpath.join(above, name)
         if not go_match(pattern, name):
             continue
-        if not last:
+        if not last or _is_matched(source, path):
             yield path
-            continue
-        with suppress(OSError):  # a link that leads nowhere matches nothing
-            if _is_visible(source, _followed(source, path)):
-                yield path
+
+
+def _is_matched(source: Source, path: str) -> bool:
+    """Whether what a pattern matches by its name is in the context at all.
+
+    A link must lead to something that is, as with BuildKit: to leave it out in silence would spoil the image.
+    """
+    try:
+        true = stat_in_root(source.root, path, follow=False)
+        if not stat.S_ISLNK(true.st_mode):
+            return _is_visible(source, Found(path, posixpath.basename(path), true))
+        if source.ignore.excluded(path):
+            return False
+        _must_be_visible(source, _followed(source, path), path)
+    except OSError as error:
+        if error.errno == errno.ENOENT and not _is_link(source, path):
+            return False  # gone since it was listed
+        raise _missing(source, path, error) from error
+    return True
+
+
+def _is_link(source: Source, path: str) -> bool:
+    with suppress(OSError):
+        return stat.S_ISLNK(stat_in_root(source.root, path, follow=False).st_mode)
+    return False
+
+
+def _missing(source: Source, path: str, error: OSError) -> ContextError:
+    if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+        return ContextError(f'can\'t read "/{path}" in {source.where}: {error.strerror}')
+    return ContextError(f'"/{path}" not found in {source.where}', hint=_near(source, path))
 
 
 def _is_visible(source: Source, found: Found) -> bool:
@@ -266,8 +302,9 @@ def _is_visible(source: Source, found: Found) -> bool:
 
 
 def _must_be_visible(source: Source, found: Found, asked: str = "") -> None:
-    if not _is_visible(source, found):
-        rule = source.ignore.decided_by(found.path)
+    hidden = next((link for link in found.links if source.ignore.excluded(link)), None)
+    if hidden is not None or not _is_visible(source, found):
+        rule = source.ignore.decided_by(found.path if hidden is None else hidden)
         by = f"{source.ignore.file}:{rule.line} ({rule.pattern})" if rule else source.ignore.file
         raise ContextError(f'"/{asked or found.path}" not found in {source.where}', hint=f"it is left out by {by}")
 

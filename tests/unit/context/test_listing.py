@@ -137,7 +137,13 @@ class TestIgnored:
     def test_no_link_leads_around_it(self, make: Make) -> None:
         root = make({".dockerignore": "secret\n", "secret": "", "link": "->secret"})
         refused(root, "link")
-        assert paths(root, "lin*") == []
+        refused(root, "lin*")
+
+    def test_a_link_that_is_left_out_is_not_there_wherever_it_leads(self, make: Make) -> None:
+        root = make({".dockerignore": "link*\n", "open": "", "dir/f": "", "link": "->open", "links": "->dir"})
+        for path in ("link", "links", "links/f"):
+            assert refused(root, path).hint == "it is left out by .dockerignore:1 (link*)"
+        assert paths(root, "lin*") == paths(root, "links/*") == []
 
     def test_exclude_counts_from_each_source(self, make: Make) -> None:
         root = make({"d/a.o": "", "d/e/b.o": "", "d/c": "", "x.o": ""})

@@ -150,8 +150,9 @@ class TestSource:
 
     def test_that_is_a_link_to_nothing_is_missing(self, copy: Copy, context: Path) -> None:
         (context / "link").symlink_to("nowhere")
-        with pytest.raises(ContextError, match='"/link" not found'):
-            copy("link", to="/x/")
+        for source in ("link", "l*"):
+            with pytest.raises(ContextError, match='"/link" not found'):
+                copy(source, to="/x/")
 
     def test_a_pattern_may_match_nothing(self, copy: Copy, rootfs: Rootfs) -> None:
         assert copy("fil[e]", to="/x/").files == 0
@@ -227,11 +228,18 @@ class TestIgnoreRules:
             copy("secret", to="/x/", source={"ignore": IgnoreRules.parse("# ours\nsec*\n")})
         assert caught.value.hint == "it is left out by .dockerignore:2 (sec*)"
 
-    def test_hold_for_patterns_and_for_what_links_lead_to(self, copy: Copy, context: Path, rootfs: Rootfs) -> None:
+    def test_hold_for_patterns_and_for_links(self, copy: Copy, context: Path, rootfs: Rootfs) -> None:
         write(context, secret="", open="")
-        (context / "link").symlink_to("secret")
-        copy("*", to="/x/", source={"ignore": IgnoreRules.parse("secret\n")})
+        (context / "link").symlink_to("open")
+        copy("*", to="/x/", source={"ignore": IgnoreRules.parse("secret\nlink\n")})
         assert set(rootfs.tree("x")) == {"open"}
+
+    def test_hold_for_what_links_lead_to(self, copy: Copy, context: Path) -> None:
+        write(context, secret="")
+        (context / "link").symlink_to("secret")
+        for source in ("link", "l*"):
+            with pytest.raises(ContextError, match='"/link" not found'):
+                copy(source, to="/x/", source={"ignore": IgnoreRules.parse("secret\n")})
 
     def test_exclude_is_relative_to_each_directory_and_spares_named_files(
         self, copy: Copy, context: Path, rootfs: Rootfs
