@@ -50,6 +50,7 @@ from registry.storage import ContentStore, Lease, StoredImage
 from registry.storage.images import find_image
 
 if TYPE_CHECKING:
+    from builder.cache.remote import CachePlace, RemoteCache
     from builder.cache.transfer import Port
 
 __all__ = ["BuildRequest", "BuildResult", "Builder", "Output", "Secret"]
@@ -82,6 +83,8 @@ class BuildRequest:
     epoch: int | None = None  # SOURCE_DATE_EPOCH
     caches_from: "tuple[Port, ...]" = ()  # cache mounts that are read in before
     caches_to: "tuple[Port, ...]" = ()  # … and written out after
+    cache_from: "tuple[CachePlace, ...]" = ()  # caches of other machines that are asked
+    cache_to: "tuple[CachePlace, ...]" = ()  # … and that get what this build has
     explain: Explain | None = None  # gets the report of what was cached and why not, however the build ends
     stdin: BinaryIO | None = None
 
@@ -158,6 +161,7 @@ class _Build:
                 solver = Solver(shop, self._reporter, self._context, ledger)
                 tree = self._solve(plan, solver, lines)
                 result = self._finish(plan, tree, solver)
+                self._write_cache(plan, solver)
             self._export_caches(plan)
             return result
 
@@ -174,6 +178,39 @@ class _Build:
             logs=lambda: shop.logs,
             explain=request.explain,
         )
+
+    def _remotes(self) -> "list[RemoteCache]":
+        """The caches of --cache-from; one that is not there or damaged is told, and the build goes on without."""
+        found: list[RemoteCache] = []
+        for place in self._request.cache_from:
+            from builder.cache.remote import RemoteCache as Remote
+
+            try:
+                cache = Remote(place)
+            except (RegistryError, OSError) as error:
+                self._reporter.notice(f"no cache from {place.where}: {error}")
+            else:
+                self._resources.callback(cache.close)
+                found.append(cache)
+        return found
+
+    def _write_cache(self, plan: Plan, solver: Solver) -> None:
+        for place in self._request.cache_to:
+            from builder.cache.remote import export_cache, steps_to_export
+
+            step = self._reporter.start(f"exporting cache to {place.where}")
+            steps = steps_to_export(plan.result, place, solver.made, solver.ledger)
+            try:
+                export_cache(self._store, solver.shop.lease, place, steps, step)
+            except (BuilderError, RegistryError, OSError) as error:
+                step.failed(str(error))
+                if not place.ignore_error:
+                    raise
+            except BaseException:
+                step.canceled()
+                raise
+            else:
+                step.done()
 
     def _import_caches(self) -> None:
         if self._request.caches_from:
@@ -250,6 +287,7 @@ class _Build:
             epoch=request.epoch,
             secrets=request.secrets,
             agents=request.agents,
+            remotes=self._remotes(),
             has_commands=any(isinstance(vertex.op, RunOp) for vertex in vertices),
         )
 

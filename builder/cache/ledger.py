@@ -80,6 +80,7 @@ class _Entry:
         self.outcome = ""
         self.reasons: tuple[Reason, ...] = ()
         self.key = ""
+        self.keys: tuple[Digest, ...] = ()  # all under which its record is kept, `key` first
 
 
 class Ledger:
@@ -116,11 +117,11 @@ class Ledger:
         with self._lock:
             self._entries[vertex.digest] = _Entry(number)
 
-    def hit(self, vertex: Vertex, key: Digest | None = None) -> None:
+    def hit(self, vertex: Vertex, *keys: Digest | None) -> None:
         """No key: it never had one, as a base image."""
         with self._lock:
-            entry = self._entries[vertex.digest]
-            entry.outcome, entry.key = CACHED, str(key or "")
+            self._entries[vertex.digest].outcome = CACHED
+            self._note(vertex, keys)
 
     def missed(self, vertex: Vertex, parts: "Parts", find: "Callable[[str], FileMap | None]") -> None:
         """The step will be done. `find` gives the files of this build's own selections."""
@@ -129,10 +130,22 @@ class Ledger:
             entry.outcome = MISSED
             entry.reasons = tuple(self._reasons(vertex, parts, find))
 
-    def made(self, vertex: Vertex, key: Digest | None) -> None:
+    def made(self, vertex: Vertex, *keys: Digest | None) -> None:
         with self._lock:
-            if key is not None and isinstance(vertex.op, StepOp):
-                self._entries[vertex.digest].key = self._made[definition_key(vertex.op)] = str(key)
+            self._note(vertex, keys)
+            if (key := self._entries[vertex.digest].key) and isinstance(vertex.op, StepOp):
+                self._made[definition_key(vertex.op)] = key
+
+    def _note(self, vertex: Vertex, keys: Sequence[Digest | None]) -> None:
+        entry = self._entries[vertex.digest]
+        entry.keys = tuple(dict.fromkeys(key for key in keys if key is not None))
+        entry.key = str(entry.keys[0]) if entry.keys else ""
+
+    def keys(self, vertex: Vertex) -> tuple[Digest, ...]:
+        """Under which the step's record is kept; none if it gave nothing."""
+        with self._lock:
+            entry = self._entries.get(vertex.digest)
+            return entry.keys if entry is not None else ()
 
     def ended(self, vertex: Vertex, outcome: str = "") -> None:
         """`outcome`, if it is neither a hit nor a miss that went well."""

@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from runner.errors import MissingPrivilege
 
 if TYPE_CHECKING:
     from builder.cache.filemap import FileMap
+    from builder.cache.remote import RemoteCache
     from builder.ops.network import NetworkPool
     from builder.snapshots import Snapshot, Snapshots
     from runner.container.client import Supervisor
@@ -52,6 +53,7 @@ class Workshop:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     agents: Mapping[str, str] = field(default_factory=dict)  # --ssh: id, path of the agent's socket
     selections: "dict[str, Callable[[], FileMap]]" = field(default_factory=dict)  # files behind a digest just taken
+    remotes: "Sequence[RemoteCache]" = ()  # caches of other machines
     has_commands: bool = False  # some step may run one: its supervisor is started while other steps work
 
     def __post_init__(self) -> None:

@@ -151,7 +151,7 @@ class Solver:
             # What lies below a linked layer is no reason to make it again.
             parts = self.ledger.parts(vertex, ["" if linked else parent.chain, *names], contents, epoch)
             if layer is not None:
-                self.ledger.hit(vertex, keys[-1])
+                self.ledger.hit(vertex, *reversed(keys))
                 self._keep(layer, vertex, parts, *keys[:-1])
                 layer = packed(layer, self.shop.compression, self.shop.store, self.shop.lease)
             else:
@@ -159,7 +159,7 @@ class Solver:
                 change = self._change(op, sources, parent, step, above)
                 layer = self.shop.make_layer(parent, step, change, self._floor() if linked else None)
                 self._keep(layer, vertex, parts, *keys)
-                self.ledger.made(vertex, keys[-1])
+                self.ledger.made(vertex, *reversed(keys))
         for digest in contents:
             self.shop.selections.pop(str(digest), None)
         with self._lock:
@@ -216,12 +216,21 @@ class Solver:
         record = self.shop.store.cache_get(key)
         layer = MadeLayer.parse(record) if record is not None else None
         if layer is None or not self.shop.store.has(layer.descriptor.digest):
-            return None
+            return self._from_elsewhere(key)
         try:
             self.shop.lease.hold(layer.descriptor.digest)
         except BlobUnknown:  # somebody prunes at this moment
             return None
         return layer
+
+    def _from_elsewhere(self, key: Digest) -> MadeLayer | None:
+        """From a cache that --cache-from names; it is then one of ours."""
+        for cache in self.shop.remotes:
+            if (found := cache.find(key, self.shop.store, self.shop.lease)) is not None:
+                record, layer = found
+                self.shop.store.cache_put(key, record, [layer.descriptor.digest])
+                return layer
+        return None
 
     def _keep(self, layer: MadeLayer, vertex: Vertex, parts: "Parts", *keys: Digest | None) -> None:
         from builder.cache.parts import to_json

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from registry.model.platform import native
 
 if TYPE_CHECKING:
     from builder.build import BuildRequest, BuildResult, Secret
+    from builder.cache.remote import CachePlace
     from builder.cache.report import Report
     from builder.cache.transfer import Port
     from builder.exporters import Output
@@ -66,6 +67,8 @@ Examples:
 @click.option("--compression", metavar="KIND", help="Of new layers: gzip (default), zstd or uncompressed.")
 @click.option("--iidfile", type=click.Path(path_type=Path), help="Write the image's ID to this file.")
 @click.option("--metadata-file", type=click.Path(path_type=Path), help="Write digests and names to this file, as JSON.")
+@click.option("--cache-from", metavar="type=TYPE,src|ref=WHERE", multiple=True, help="Steps that other machines did.")
+@click.option("--cache-to", metavar="type=TYPE,dest|ref=WHERE", multiple=True, help="Write this build's steps there.")
 @click.option("--explain", is_flag=True, help="Tell for each step whether it was cached, and if not, what differed.")
 @click.option(
     "--cache-mount-from",
@@ -163,6 +166,8 @@ class Line:
     call: str = "build"
     check: bool = False
     explain: bool = False
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
     caches_from: tuple[str, ...] = ()
     caches_to: tuple[str, ...] = ()
 
@@ -214,6 +219,8 @@ class Line:
             outputs=outputs,
             compression=_compression(self.compression, outputs),
             epoch=_epoch(build_args),
+            cache_from=_cache_places(self.cache_from, write=False),
+            cache_to=_cache_places(self.cache_to, write=True),
             caches_from=tuple(parse_cache_mount(text, "--cache-mount-from", "src") for text in self.caches_from),
             caches_to=tuple(parse_cache_mount(text, "--cache-mount-to", "dest") for text in self.caches_to),
             stdin=sys.stdin.buffer,
@@ -252,6 +259,14 @@ def parse_cache_mount(text: str, option: str, key: str) -> "Port":
     return port
 
 
+def _cache_places(words: Sequence[str], *, write: bool) -> "tuple[CachePlace, ...]":
+    if not words:
+        return ()
+    from builder.cache.remote import CachePlace
+
+    return tuple(CachePlace.parse(word, write=write) for word in words)
+
+
 @contextmanager
 def _explaining(request: "BuildRequest", *, wanted: bool) -> "Iterator[BuildRequest]":
     """Print what was cached and what was not when progress is over, be it by an error."""
@@ -261,8 +276,9 @@ def _explaining(request: "BuildRequest", *, wanted: bool) -> "Iterator[BuildRequ
     finally:
         for report in reports:
             from builder.cache.report import table
+            from pybuild.cli.plain import plain
 
-            click.echo(table(report.steps), err=True, nl=False)
+            click.echo(plain(table(report.steps)), err=True, nl=False)
 
 
 def metadata(result: "BuildResult") -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pybuild.cli.door import Globals
+from pybuild.cli.plain import plain
 from pybuild.errors import UsageError
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def why(settings: Globals, *, step: str, form: str) -> None:
 
         click.echo(msgspec.json.format(msgspec.json.encode(steps), indent=2).decode())
         return
-    click.echo(report.table(steps, most=None if step else report.MOST), nl=False)
+    click.echo(plain(report.table(steps, most=None if step else report.MOST)), nl=False)
 
 
 def _rules(every: bool, keep: str | None, max_age: str | None, filters: tuple[str, ...]) -> "Rules":
