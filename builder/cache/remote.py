@@ -20,7 +20,7 @@ from builder.cache.ledger import Ledger
 from builder.errors import BuilderError
 from builder.plan.vertices import Vertex, in_order
 from builder.solver.results import MadeLayer
-from registry.errors import BlobUnknown, DigestInvalid, ManifestInvalid, ManifestUnknown, RegistryError
+from registry.errors import BlobUnknown, DigestInvalid, ManifestInvalid, ManifestUnknown, RegistryError, SizeInvalid
 from registry.model import Descriptor, Digest, Index, Manifest, MediaType, Reference, parse_manifest
 
 if TYPE_CHECKING:
@@ -258,6 +258,8 @@ class RemoteCache:
         try:
             manifest = self._source.manifest()
             self._layers = {layer.digest: layer for layer in manifest.layers}
+            if manifest.config.size > _CONFIG_LIMIT:
+                raise SizeInvalid(f"the records of the cache take {manifest.config.size} bytes", hint="is it a cache?")
             config = b"".join(_bounded(self._source.pieces(manifest.config), manifest.config))
             if Digest.of(config, manifest.config.digest.algorithm) != manifest.config.digest:
                 raise DigestInvalid("the records of the cache are not what its manifest says")
@@ -271,7 +273,7 @@ class RemoteCache:
             for record in json.loads(config)["records"]:
                 if "pybuild" in record:  # a record of BuildKit's has another key than any step of ours
                     self._records[str(record["digest"])] = json.dumps(record["pybuild"]).encode()
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ManifestInvalid(f"the records of the cache are damaged: {error}") from error
 
     def find(self, key: Digest, store: "ContentStore", lease: "Lease") -> tuple[bytes, MadeLayer] | None:
@@ -279,10 +281,12 @@ class RemoteCache:
         record = self._records.get(str(key))
         layer = MadeLayer.parse(record) if record is not None else None
         described = self._layers.get(layer.descriptor.digest) if layer is not None else None
-        if record is None or layer is None or described is None:
+        if record is None or layer is None or described is None or described != layer.descriptor:
             return None
         with self._lock, contextlib.suppress(RegistryError, OSError):  # a cache that fails is a miss
-            if not store.has(described.digest):
+            if store.has(described.digest):
+                lease.hold(described.digest)
+            else:
                 with store.ingest(described.digest.algorithm, lease) as blob:
                     for piece in _bounded(self._source.pieces(described), described):
                         blob.write(piece)

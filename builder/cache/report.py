@@ -64,6 +64,10 @@ def latest(root: Path) -> Report | None:
     return None
 
 
+def as_json(steps: Sequence[StepReport]) -> str:
+    return msgspec.json.encode(steps).decode()
+
+
 def table(steps: Sequence[StepReport], *, most: int | None = MOST) -> str:
     """One line a step, and below those that missed what differed."""
     lines: list[str] = []

@@ -111,7 +111,7 @@ def build(settings: "Globals", /, **words: object) -> None:
         raise click.exceptions.Exit(answer(settings.root, request, call))
     style = "quiet" if line.quiet else line.progress
     with (
-        _explaining(request, wanted=line.explain) as request,
+        _explaining(request, style if line.explain else None) as request,
         _sigterm_is_an_interrupt(),
         Builder(settings.root) as builder,
         progress_to(sys.stderr, style, debug=settings.debug) as listener,
@@ -268,17 +268,20 @@ def _cache_places(words: Sequence[str], *, write: bool) -> "tuple[CachePlace, ..
 
 
 @contextmanager
-def _explaining(request: "BuildRequest", *, wanted: bool) -> "Iterator[BuildRequest]":
+def _explaining(request: "BuildRequest", style: str | None) -> "Iterator[BuildRequest]":
     """Print what was cached and what was not when progress is over, be it by an error."""
     reports: list[Report] = []
     try:
-        yield replace(request, explain=reports.append) if wanted else request
+        yield replace(request, explain=reports.append) if style is not None else request
     finally:
         for report in reports:
-            from builder.cache.report import table
+            from builder.cache.report import as_json, table
             from pybuild.cli.plain import plain
 
-            click.echo(plain(table(report.steps)), err=True, nl=False)
+            if style == "rawjson":
+                click.echo(f'{{"event": "Explained", "steps": {as_json(report.steps)}}}', err=True)
+            else:
+                click.echo(plain(table(report.steps)), err=True, nl=False)
 
 
 def metadata(result: "BuildResult") -> dict[str, object]:

@@ -147,9 +147,7 @@ def why(settings: Globals, *, step: str, form: str) -> None:
         names = ", ".join(f"#{each.number}" for each in found.steps if each.number)
         raise UsageError(f"the last build has no step {step!r}", hint=f"there is {names}; or a part of a step's text")
     if form == "json":
-        import msgspec
-
-        click.echo(msgspec.json.format(msgspec.json.encode(steps), indent=2).decode())
+        click.echo(json.dumps(json.loads(report.as_json(steps)), indent=2))
         return
     click.echo(plain(report.table(steps, most=None if step else report.MOST)), nl=False)
 

@@ -98,6 +98,14 @@ class TestCommands:
         assert "#1   MISSED   [1/2] COPY busybox /bin/busybox\n" in shown.err
         assert "no step like it was built before" in shown.err
 
+    def test_explain_among_events_in_json(self, bench: "Bench", base: str, capsys: pytest.CaptureFixture[str]) -> None:
+        bench.write({"Dockerfile": base})
+        words = ["build", "--progress", "rawjson", "--explain", "--network", "none", str(bench.context)]
+        assert main(["--root", str(bench.root), *words]) == 0
+        last = json.loads(capsys.readouterr().err.splitlines()[-1])
+        assert last["event"] == "Explained"
+        assert [step["outcome"] for step in last["steps"]] == ["missed", "missed"]
+
     def test_prune_and_du(self, bench: "Bench", base: str, capsys: pytest.CaptureFixture[str]) -> None:
         bench.build(base + TOOL.format("here"))
         assert "tool" in self.run(bench, capsys, "builder", "prune", "--dry-run", "--filter", "type=exec.cachemount")

@@ -12,6 +12,7 @@ from builder.cache.remote import CONFIG_TYPE, CachePlace
 from builder.errors import BuilderError
 from builder.progress import Notice
 from registry.errors import RegistryError
+from registry.model import Digest, MediaType
 from registry.server.state import Settings
 from registry.storage import ContentStore
 from tests.integration.builds.conftest import Bench
@@ -124,6 +125,27 @@ def test_a_cache_that_is_not_there_yet_is_told_and_no_error(
 def test_a_damaged_cache_is_told_and_no_error(bench: Bench, base: str, ram_path: Path, content: str) -> None:
     (ram_path / "ci").mkdir()
     (ram_path / "ci" / "index.json").write_text(content)
+    built = bench.build(base, **using(f"type=local,src={ram_path}/ci"))
+    assert any(isinstance(event, Notice) and event.text.startswith("no cache from ") for event in built.events)
+
+
+@pytest.mark.parametrize("config", ["5", "[]", '{"records": 5}', '{"records": [{"pybuild": {}}]}', "[" * 100_000])
+def test_damaged_records_are_told_and_no_error(bench: Bench, base: str, ram_path: Path, config: str) -> None:
+    blobs = ram_path / "ci" / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+
+    def put(content: bytes, media_type: str) -> dict[str, object]:
+        digest = Digest.of(content)
+        (blobs / digest.encoded).write_bytes(content)
+        return {"mediaType": media_type, "digest": str(digest), "size": len(content)}
+
+    manifest = {
+        "schemaVersion": 2, "mediaType": MediaType.OCI_MANIFEST, "layers": [],
+        "config": put(config.encode(), CONFIG_TYPE),
+    }  # fmt: skip
+    entry = put(json.dumps(manifest).encode(), MediaType.OCI_MANIFEST)
+    index = {"schemaVersion": 2, "mediaType": MediaType.OCI_INDEX, "manifests": [entry]}
+    (ram_path / "ci" / "index.json").write_text(json.dumps(index))
     built = bench.build(base, **using(f"type=local,src={ram_path}/ci"))
     assert any(isinstance(event, Notice) and event.text.startswith("no cache from ") for event in built.events)
 
