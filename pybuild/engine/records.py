@@ -23,7 +23,7 @@ import msgspec
 
 from pybuild.engine.names import is_id_prefix, random_name
 from pybuild.engine.options import RunOptions
-from pybuild.errors import Conflict, NotFound
+from pybuild.errors import Conflict, EngineError, NotFound
 from runner.container.state import State, start_time, write_state
 from runner.kernel.locks import locked
 
@@ -113,11 +113,17 @@ class Records:
             return []
 
     def load(self, container_id: str) -> Record:
-        """Raises NotFound."""
+        """Raises NotFound, or EngineError when what is there is not ours to read."""
+        path = self.of(container_id) / "config.json"
         try:
-            return msgspec.json.decode((self.of(container_id) / "config.json").read_bytes(), type=Record)
+            return msgspec.json.decode(path.read_bytes(), type=Record)
         except FileNotFoundError:
             raise _unknown(container_id) from None
+        except msgspec.DecodeError as error:
+            raise EngineError(
+                f"{path} is damaged, or of another version of pybuild: {error}",
+                hint=f"use the pybuild that made it, or remove {path.parent}",
+            ) from None
 
     def find(self, text: str) -> str:
         """The id of the container called `text`: a name, an id, or a part of an id that fits one only.
