@@ -59,7 +59,7 @@ class TestADockerfile:
         pybuild.fails("build", *QUIET, str(context), code=1, says="not a regular file")
 
     def test_of_more_layers_than_the_kernel_takes(self, pybuild: Pybuild, contexts: Contexts) -> None:
-        context = contexts("FROM busybox\n" + "".join(f"WORKDIR /{n}\n" for n in range(510)))
+        context = contexts("FROM busybox\n" + "".join(f"WORKDIR /{n}\n" for n in range(502)))
         pybuild.fails("build", *QUIET, str(context), code=4, says="layers are more than", hint="join instructions")
 
 

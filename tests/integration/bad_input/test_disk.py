@@ -100,8 +100,7 @@ class TestAFullDisk:
 
 COMMANDS = [
     ["images"], ["run", "--rm", "--network", "none", "busybox", "true"], ["build", "."], ["ps"],
-    ["pull", "127.0.0.1:1/x"], ["load", "-i", "x"], ["registry", "serve", "--addr", "127.0.0.1:0"], ["registry", "gc"],
-    ["builder", "prune"], ["tag", "a", "b"], ["rmi", "a"], ["save", "a"], ["push", "127.0.0.1:1/x"],
+    ["pull", "127.0.0.1:1/x"], ["load", "-i", "x"], ["registry", "serve", "--addr", "127.0.0.1:0"],
 ]  # fmt: skip
 OPENING = [words for words in COMMANDS if words != ["ps"]]  # a list of containers needs no store
 
@@ -137,6 +136,25 @@ class TestARoot:
         for path in pybuild.root.glob("meta.db-*"):
             path.unlink()
         pybuild.fails("images", code=1, says="meta.db")
+
+    def test_with_a_container_of_another_version(self, tmp_path: Path) -> None:
+        pybuild = Pybuild(tmp_path / "root")
+        record = pybuild.root / "containers" / ("a" * 64) / "config.json"
+        record.parent.mkdir(parents=True)
+        record.write_text('{"format": 99}')
+        for words in (["ps", "-a"], ["logs", "aaaa"], ["rm", "-f", "aaaa"]):
+            found = pybuild(*words)
+            assert found.code == 1
+            pybuild.told(found.err, str(record), hint=f"remove {record.parent}")
+
+    def test_with_a_damaged_index_of_snapshots(self, tmp_path: Path, busybox_archive: Path) -> None:
+        pybuild = Pybuild(tmp_path / "root")
+        pybuild.ok("load", "-i", str(busybox_archive))
+        (pybuild.root / "snapshots").mkdir()
+        (pybuild.root / "snapshots/index.db").write_bytes(b"nonsense" * 4096)
+        words = ("run", "--rm", "--network", "none", "busybox", "true")
+        pybuild.fails(*words, code=125, says=f"{pybuild.root}/snapshots", hint="disk")
+        pybuild.end()
 
 
 class TestManyAtOnce:
