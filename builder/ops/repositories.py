@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -168,19 +168,28 @@ class Repositories:
         hint = "name a commit by all its 40 digits" if _HEX.fullmatch(address.ref) else "check its name"
         raise GitError(f"{shown(address.remote)} has no branch or tag {address.ref!r}", hint=hint)
 
-    def fetched(self, commit: Commit) -> Path:
-        """The mirror, with the commit in it."""
-        address, sha = commit.address, commit.sha
+    @contextmanager
+    def mirror(self, commit: Commit) -> Iterator[Path]:
+        """The mirror with the commit in it; nobody removes it meanwhile."""
         mirror = self._mirror(commit)
+        lock = mirror.with_suffix(".lock")
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._locked(mirror.with_suffix(".lock")):
-            if not (mirror / "HEAD").exists():
-                kind = "sha1" if len(sha) == 40 else "sha256"
-                self.git().run("init", "--quiet", "--bare", "--template=", f"--object-format={kind}", "--", str(mirror))
-            if not self.has(commit):
-                with _explained(address):
-                    self._fetch(mirror, commit)
-        return mirror
+        while True:
+            with self._locked(lock, fcntl.LOCK_SH):
+                if self.has(commit):
+                    yield mirror
+                    return
+            with self._locked(lock, fcntl.LOCK_EX):
+                if not self.has(commit):
+                    self._fill(mirror, commit)
+
+    def _fill(self, mirror: Path, commit: Commit) -> None:
+        if not (mirror / "HEAD").exists():
+            kind = "sha1" if len(commit.sha) == 40 else "sha256"
+            self.git().run("init", "--quiet", "--bare", "--template=", f"--object-format={kind}", "--", str(mirror))
+            (mirror / "description").write_text(shown(commit.address.remote))
+        with _explained(commit.address):
+            self._fetch(mirror, commit)
 
     def _mirror(self, commit: Commit) -> Path:
         return self._root / hashlib.sha256(f"{len(commit.sha)} {commit.address.remote}".encode()).hexdigest()[:32]
@@ -208,16 +217,17 @@ class Repositories:
         raise error
 
     @contextmanager
-    def _locked(self, path: Path) -> Iterator[None]:
-        """One fetch at a time for each mirror."""
+    def _locked(self, path: Path, kind: int) -> Iterator[None]:
+        """One fetch at a time for each mirror. The lock's own time says when it was used."""
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             while True:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(file, kind | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
                     self._pause()
+            os.utime(file)
             yield
         finally:
             os.close(file)
@@ -232,20 +242,12 @@ class Repositories:
 
     def _keep(self, commit: Commit, tree: Path, top: Path) -> None:
         """`.git`: this commit alone, packed the same way always, with nothing in it that tells when or where."""
-        mirror, git, sha = self.fetched(commit), self.git(), commit.sha
-        where = tree / ".git"
+        where, sha = tree / ".git", commit.sha
         for name in ("objects/info", "objects/pack", "refs/heads", "refs/tags"):
             (where / name).mkdir(parents=True)
-        listed = top / "objects"
-        with listed.open("w+b") as file:
-            git.run("rev-list", "--objects", "--no-walk", sha, "--", at=Place(mirror), stdout=file.fileno())
-            file.seek(0)
-            git.run(
-                "pack-objects", "-q", "--threads=1", "--no-reuse-delta", "--no-reuse-object", "--window=10",
-                str(where / "objects/pack/pack"), at=Place(mirror), stdin=file.fileno(),
-            )  # fmt: skip
-        if git.output("cat-file", "commit", sha, at=Place(mirror)).partition(b"\n\n")[0].count(b"\nparent "):
-            (where / "shallow").write_text(f"{sha}\n")
+        with self.mirror(commit) as mirror:
+            if _pack(self.git(), Place(mirror), sha, where, top):
+                (where / "shallow").write_text(f"{sha}\n")
         version, extension = (0, "") if len(sha) == 40 else (1, "[extensions]\n\tobjectformat = sha256\n")
         (where / "config").write_text(
             f"[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = false\n"
@@ -256,13 +258,12 @@ class Repositories:
         (where / "HEAD").write_text(f"{sha}\n")
         if commit.ref.startswith("refs/tags/"):
             (where / "packed-refs").write_text(f"{sha} {commit.ref}\n")
-        # An index as of a checkout, but with no file's inode or time in it.
-        git.run("read-tree", sha, at=Place(mirror, index=where / "index"))
         for path in (where, *where.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
 
     def _date(self, commit: Commit, tree: Path) -> None:
-        text = self.git().output("show", "--no-patch", "--format=%ct", commit.sha, "--", at=Place(self.fetched(commit)))
+        with self.mirror(commit) as mirror:
+            text = self.git().output("show", "--no-patch", "--format=%ct", commit.sha, "--", at=Place(mirror))
         moment = min(max(int(text.strip() or 0), 0), _LATEST) * NANOSECONDS
         for _, directories, files, handle in os.fwalk(tree, topdown=False):
             for name in (*directories, *files):
@@ -287,13 +288,19 @@ class _Checkout:
         self._count = 0
 
     def fill(self, commit: Commit, tree: Path, depth: int = 0) -> None:
-        mirror = self._repositories.fetched(commit)
+        with self._repositories.mirror(commit) as mirror:
+            links = self._write(commit, mirror, tree)
+        for link in links:
+            self._submodule(commit, tree, link, depth)
+
+    def _write(self, commit: Commit, mirror: Path, tree: Path) -> list[_Link]:
+        """The files; tells the submodules that belong to them."""
         git, subdir = self._repositories.git(), commit.address.subdir
         if subdir:
             self._must_be_directory(git, mirror, commit)
         self._index.unlink(missing_ok=True)
-        git.run("read-tree", commit.sha, at=Place(mirror, index=self._index))
         at = Place(mirror, tree, self._index)
+        git.run("read-tree", commit.sha, at=Place(mirror, index=self._index))
         if subdir:
             with tempfile.TemporaryFile(dir=self._index.parent) as names:
                 git.run("ls-files", "-z", "--", subdir, stdout=names.fileno(), at=at)
@@ -301,10 +308,10 @@ class _Checkout:
                 git.run("checkout-index", "--quiet", "--force", "-z", "--stdin", stdin=names.fileno(), at=at)
         else:
             git.run("checkout-index", "--quiet", "--force", "--all", at=at)
-        if commit.address.submodules:
-            for link in self._submodules(git, mirror, commit):
-                if not subdir or link.path.startswith(f"{subdir}/"):
-                    self._submodule(commit, tree, link, depth)
+        if not commit.address.submodules:
+            return []
+        links = self._submodules(git, mirror, commit)
+        return [link for link in links if not subdir or link.path.startswith(f"{subdir}/")]
 
     def _submodule(self, commit: Commit, tree: Path, link: _Link, depth: int) -> None:
         self._count += 1
@@ -347,6 +354,48 @@ class _Checkout:
                 f"{shown(commit.address.remote)} has no directory {shown(subdir)} in {commit.sha[:12]}",
                 hint="check what stands behind the colon",
             )
+
+
+def _pack(git: Git, at: Place, sha: str, where: Path, top: Path) -> bool:
+    """Fill `.git` with the objects of a commit, and an index that has no file's inode or time. Has it parents?"""
+    with (top / "objects").open("w+b") as file:
+        git.run("rev-list", "--objects", "--no-walk", sha, "--", at=at, stdout=file.fileno())
+        file.seek(0)
+        git.run(
+            "pack-objects", "-q", "--threads=1", "--no-reuse-delta", "--no-reuse-object", "--window=10",
+            str(where / "objects/pack/pack"), at=at, stdin=file.fileno(),
+        )  # fmt: skip
+    git.run("read-tree", sha, at=Place(at.repository, index=where / "index"))
+    return b"\nparent " in git.output("cat-file", "commit", sha, at=at).partition(b"\n\n")[0]
+
+
+class Mirror(NamedTuple):
+    """A mirror, for those who look after the disk."""
+
+    path: Path
+    remote: str
+    used: float  # seconds since 1970
+
+
+def mirrors(root: Path) -> list[Mirror]:
+    """All that Repositories keeps below its root."""
+    found: list[Mirror] = []
+    for lock in sorted(root.glob("*.lock")):
+        path = lock.with_suffix("")
+        with suppress(OSError):
+            found.append(Mirror(path, (path / "description").read_text(errors="replace"), lock.stat().st_mtime))
+    return found
+
+
+def remove_mirror(mirror: Mirror) -> bool:
+    """Whether it could be: not while it is used."""
+    with open(mirror.path.with_suffix(".lock"), "rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(mirror.path, ignore_errors=True)
+        return True
 
 
 def _entries(git: Git, mirror: Path, sha: str, paths: Sequence[str], modes: tuple[bytes, ...]) -> list[tuple[str, str]]:

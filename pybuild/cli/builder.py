@@ -18,12 +18,13 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _TYPES = {
     "step": "step", "mount": "mount", "unpacked": "unpacked",
-    "regular": "step", "exec.cachemount": "mount",  # docker's words
+    "repository": "repository",
+    "regular": "step", "exec.cachemount": "mount", "source.git.checkout": "repository",  # docker's words
 }  # fmt: skip
 _WHAT = {
     "images": "Image blobs", "layers": "Cached layers", "spare": "Other blobs", "unpacked": "Unpacked layers",
-    "mounts": "Cache mounts", "uploads": "Uploads", "containers": "Containers", "volumes": "Volumes",
-    "records": "Indexes, logs", "total": "Total",
+    "mounts": "Cache mounts", "repositories": "Git mirrors", "uploads": "Uploads", "containers": "Containers",
+    "volumes": "Volumes", "records": "Indexes, logs", "total": "Total",
 }  # fmt: skip
 
 
@@ -50,7 +51,7 @@ Examples:
     "filters",
     multiple=True,
     metavar="KEY=VALUE",
-    help="until=TIME, type=step|mount|unpacked, id=, description=.",
+    help="until=TIME, type=step|mount|unpacked|repository, id=, description=.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--now", is_flag=True, help="Also what was used in the last minutes; not while a build runs.")
@@ -107,6 +108,7 @@ def disk_usage(settings: Globals, *, verbose: bool, form: str) -> None:
     spare = choose(items, Rules(), float("inf"))
     free = {kind: sum(item.bytes for item in spare if item.kind == kind) for kind in KINDS}
     reclaimable = {"layers": free["step"], "mounts": free["mount"], "unpacked": free["unpacked"]}
+    reclaimable["repositories"] = free["repository"]
     reclaimable["total"] = sum(reclaimable.values())
     if form == "json":
         rows = [

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from builder.cache import mounts
 from builder.cache.ledger import files_key, parts_of
+from builder.ops.repositories import Mirror, mirrors, remove_mirror
 from builder.solver.results import MadeLayer
 from pybuild.engine.usage import counter
 from registry.errors import RegistryError
@@ -23,16 +24,16 @@ from registry.storage import CacheEntry, ContentStore, StoredTag
 from registry.storage.images import find_by_id
 
 JUST_USED = 300.0  # seconds: a build or a start that reads a snapshot now has looked at it within this time
-KINDS = ("step", "mount", "unpacked")
+KINDS = ("step", "mount", "unpacked", "repository")
 _REMEMBERED = 30 * 24 * 3600.0  # seconds: what nobody asked for so long, and no step needs, is forgotten
 
 
 @dataclass(frozen=True, slots=True)
 class CacheItem:
-    """Something that pruning may take: a cached step's layer, a cache mount, an unpacked file system."""
+    """Something that pruning may take: a cached step's layer, a cache mount, an unpacked file system, a git mirror."""
 
     kind: str  # of KINDS
-    id: str  # the layer's digest, the mount's id, the snapshot's name
+    id: str  # the layer's digest, the mount's or mirror's id, the snapshot's name
     title: str
     bytes: int  # that go when it goes
     used: float  # seconds since 1970; never older than what stands on it
@@ -94,7 +95,9 @@ def used_over_the_graph(items: Sequence[CacheItem]) -> list[CacheItem]:
 
 def cache_items(store: ContentStore, root: Path, *, idle_seconds: float = JUST_USED) -> list[CacheItem]:
     """All that pruning may take, or would if it were not in use."""
-    return used_over_the_graph([*_steps(store), *_mounts(root), *_unpacked(store, root, time.time() - idle_seconds)])
+    idle_since = time.time() - idle_seconds
+    found = (*_steps(store), *_mounts(root), *_unpacked(store, root, idle_since), *_repositories(root, idle_since))
+    return used_over_the_graph(found)
 
 
 def prune(
@@ -103,7 +106,7 @@ def prune(
     """Remove what the rules take; what went, and the bytes that came free."""
     now = time.time()
     chosen = choose(cache_items(store, root, idle_seconds=idle_seconds), rules, now)
-    taken = [item for item in chosen if item.kind == "mount" and _remove_mount(root, item)]
+    taken = [item for item in chosen if item.kind in _REMOVERS and _REMOVERS[item.kind](root, item)]
     steps = [item for item in chosen if item.kind == "step"]
     store.cache_drop([key for item in steps for key in item.keys])
     _forget_notes(store, now, everything=rules == Rules(every=True))
@@ -195,11 +198,26 @@ def _unpacked(store: ContentStore, root: Path, idle_since: float) -> Iterator[Ca
             )
 
 
+def _repositories(root: Path, idle_since: float) -> Iterator[CacheItem]:
+    count = counter(root)
+    for mirror in mirrors(root / "git"):
+        size = count.tree(str(mirror.path))
+        used = mirror.used
+        yield CacheItem("repository", mirror.path.name, mirror.remote, size, used, in_use=used > idle_since)
+
+
 # -- taking it away
 
 
 def _remove_mount(root: Path, item: CacheItem) -> bool:
     return mounts.remove(mounts.CacheMount(mounts.mounts_directory(root) / item.id, item.title, item.used))
+
+
+def _remove_repository(root: Path, item: CacheItem) -> bool:
+    return remove_mirror(Mirror(root / "git" / item.id, item.title, item.used))
+
+
+_REMOVERS = {"mount": _remove_mount, "repository": _remove_repository}
 
 
 def _sweep(root: Path, doomed: set[str], idle_seconds: float) -> set[str]:

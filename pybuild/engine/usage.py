@@ -8,7 +8,10 @@ from pathlib import Path
 from registry.storage import ContentStore
 
 _BLOCK = 512  # of st_blocks, whatever the file system's own are
-_FOR = {"cache-mounts": "mounts", "uploads": "uploads", "containers": "containers", "volumes": "volumes"}
+_FOR = {
+    "cache-mounts": "mounts", "git": "repositories", "uploads": "uploads", "containers": "containers",
+    "volumes": "volumes",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +106,6 @@ def _count(directory: Path, what: str) -> int:
         names = os.listdir(directory)
     except FileNotFoundError:
         return 0
+    if what == "repositories":
+        return sum(f"{name}.lock" in names for name in names)
     return sum(not name.endswith((".lock", ".new")) for name in names) if what == "mounts" else len(names)

@@ -185,6 +185,19 @@ def test_a_mount_that_a_step_uses_stays(cache: Cache, pruned: Prune) -> None:
     assert cache.left() == {"pip"}
 
 
+def test_a_mirror_of_a_repository_goes_when_it_is_not_used(cache: Cache, pruned: Prune) -> None:
+    for name, age in (("old", HOUR), ("new", 0.0)):
+        mirror = cache.root / "git" / name
+        mirror.mkdir(parents=True)
+        (mirror / "description").write_text(f"https://example.com/{name}.git")
+        (cache.root / "git" / f"{name}.lock").touch()
+        os.utime(cache.root / "git" / f"{name}.lock", (time.time() - age,) * 2)
+    assert pruned() == ["https://example.com/old.git"]
+    assert cache.left() == {"https://example.com/new.git"}
+    usage = {each.what: each for each in measure(cache.store, cache.root)}
+    assert usage["repositories"].count == 1
+
+
 def test_an_unpacked_layer_stays_while_it_carries_a_container_or_was_just_used(cache: Cache, pruned: Prune) -> None:
     cache.snapshot("sha256:base")
     cache.snapshot("sha256:top", parent="sha256:base")

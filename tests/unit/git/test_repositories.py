@@ -2,13 +2,12 @@
 
 import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from builder.ops.gitprogram import GitError
-from builder.ops.repositories import Commit, Repositories
+from builder.ops.repositories import Commit, Repositories, mirrors, remove_mirror
 from builder.plan.gitaddress import parse_git
 from tests.gitserver import MOMENT, Hub, Origin, git
 from tests.unit.git.conftest import Cache
@@ -108,12 +107,10 @@ class TestWhatIsFetched:
         assert hub.requests == []
 
     def test_history_is_not_fetched(self, hub: Hub, app: Origin, cache: Cache) -> None:
-        old = git("rev-parse", "HEAD", cwd=app.path)
         app.commit({"a": "2"})
         repositories = cache()
-        mirror = repositories.fetched(repositories.resolve(parse_git(hub.url())))
-        with pytest.raises(subprocess.CalledProcessError):
-            git("cat-file", "-e", old, cwd=mirror)
+        with repositories.mirror(repositories.resolve(parse_git(hub.url()))) as mirror:
+            assert git("rev-list", "--all", "--count", cwd=mirror) == "1"
 
     @pytest.mark.parametrize("manner", ["newer protocol", "older protocol", "plain files"])
     def test_any_commit_of_a_branch_can_be_had(self, hub: Hub, app: Origin, cache: Cache, manner: str) -> None:
@@ -135,6 +132,29 @@ class TestWhatIsFetched:
         app.commit({"a": "2"})
         git("commit", "-q", "--amend", "-m", "rewritten", cwd=app.path)
         assert files(checked_out(cache(), f"{hub.url()}#main"))["a"] == "2"
+
+
+class TestMirrors:
+    def test_they_can_be_listed_and_removed(self, hub: Hub, app: Origin, cache: Cache, ram_path: Path) -> None:
+        checked_out(cache(), hub.url().replace("//", "//me:s3cret@"))
+        (mirror,) = mirrors(ram_path / "git")
+        assert mirror.remote == hub.url().replace("//", "//me:xxxxx@")
+        assert remove_mirror(mirror)
+        assert mirrors(ram_path / "git") == []
+        assert files(checked_out(cache(), hub.url())) == {"a": "1", "docs/b": "2"}
+
+    def test_one_that_is_read_stays(self, hub: Hub, app: Origin, cache: Cache, ram_path: Path) -> None:
+        repositories = cache()
+        with repositories.mirror(repositories.resolve(parse_git(hub.url()))):
+            (mirror,) = mirrors(ram_path / "git")
+            assert not remove_mirror(mirror)
+
+    def test_a_repository_may_have_itself_at_another_commit_as_a_submodule(
+        self, hub: Hub, app: Origin, cache: Cache
+    ) -> None:
+        old = git("rev-parse", "HEAD", cwd=app.path)
+        app.add_submodule("old", hub.url(), old)
+        assert files(checked_out(cache(), hub.url()))["old/a"] == "1"
 
 
 class TestWhatComesOut:
@@ -225,7 +245,8 @@ class TestTheGitDirectory:
         first = seen(cache())
         app.commit({"f1": "other"})
         other = Repositories(ram_path / "other", ram_path / "tmp")
-        other.fetched(other.resolve(parse_git(hub.url())))
+        with other.mirror(other.resolve(parse_git(hub.url()))):
+            pass
         tree = other.check_out(Commit(parse_git(hub.url()), sha, "refs/heads/main"), keep_git_dir=True)[1]
         assert first == {str(path.relative_to(tree)): path.read_bytes() for path in tree.rglob("*") if path.is_file()}
 
