@@ -116,8 +116,10 @@ def _alone(directory: Path, name: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             if _still_there(path, handle):
-                yield
-                path.unlink()
+                try:
+                    yield
+                finally:
+                    path.unlink()
                 return
         finally:
             os.close(handle)
