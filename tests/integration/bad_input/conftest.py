@@ -117,9 +117,15 @@ class Pybuild:
             images = [(str(image.repository), str(image.tag), str(image.digest)) for image in store.images()]
         return {
             "images": sorted(images),
-            "containers": sorted(os.listdir(self.root / "containers")) if (self.root / "containers").exists() else [],
+            "containers": sorted(
+                path.name for path in (self.root / "containers").glob("*") if path.name not in {".lock", "names"}
+            ),
             "uploads": sorted(path.name for path in (self.root / "uploads").glob("*")),
-            "snapshots": sorted(path.name for path in (self.root / "snapshots").glob("[0-9]*") if path.is_dir()),
+            "snapshots": sorted(
+                path.name
+                for path in (self.root / "snapshots").glob("*")
+                if not path.name.startswith(("index", "empty"))
+            ),
             "volumes": sorted(path.name for path in (self.root / "volumes").glob("*")),
             "mounts": [line for line in mounts if str(self.root) in line],
             "bridge": os.path.exists(f"/sys/class/net/pb-{runtime_dir(self.root).name}"),
