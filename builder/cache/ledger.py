@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _ALWAYS = {
     "new": "no step like it was built before",
     "no-cache": "--no-cache",
+    "above": "the directories above its destination differ, or its layer is no longer in the store",
     "gone": "its inputs are those of the last time, but its layer is no longer in the store",
     "unrecorded": "the inputs of its last time were not recorded",
 }
@@ -211,9 +212,9 @@ class Ledger:
         before = parts_of(record)
         if before is None:
             return [_always("unrecorded")]
-        return compare(before, parts, lambda digest: own.get(digest) or self._files(digest), self._declared) or [
-            _always("gone")
-        ]
+        found = compare(before, parts, lambda digest: own.get(digest) or self._files(digest), self._declared)
+        linked = isinstance(vertex.op, CopyOp) and vertex.op.link
+        return found or [_always("above" if linked else "gone")]
 
     def _before(self) -> dict[Digest, str]:
         """The cache keys that the steps had the last time."""

@@ -104,7 +104,7 @@ def _selections(before: Parts, now: Parts, find: FindFiles) -> Iterator[Reason]:
 
 def _files(title: str, old: FileMap | None, new: FileMap | None) -> Iterator[Reason]:
     if old is None or new is None:
-        yield Reason("source", f"files of {title} changed (which ones was not recorded)")
+        yield Reason("source", f"the content of {title} changed")
         return
     found = differences(old, new)
     for path, how in found[:_FILES]:

@@ -2,7 +2,8 @@
 
 What is written has the shape of BuildKit's caches (a manifest of layers, whose config of type cacheconfig.v0 lists
 layers and records), so that registries and their collectors treat it alike. The records' keys are ours: BuildKit finds
-no hits in it, and we find none in BuildKit's. Our own record of a step lies beside its key, under "pybuild".
+no hits in it, and we find none in BuildKit's. Our own record of a step lies beside its key, under "pybuild"; it has
+nothing of the Dockerfile, nor of what the build was given.
 
 Promises: records are read when a build begins; a layer comes only when a step hits it, and is verified.
 """
@@ -103,7 +104,7 @@ def export_cache(
     progress: "Step | None" = None,
 ) -> None:
     """Raises BuilderError, RegistryError: it can't be written there."""
-    config, layers = _config(store, steps)
+    config, layers = _config(steps)
     blob = Descriptor(CONFIG_TYPE, store.put(config, lease=lease), len(config))
     manifest = Manifest(MediaType.OCI_MANIFEST, blob, tuple(layers)).to_bytes()
     if place.type == "registry":
@@ -126,7 +127,7 @@ def export_cache(
             store.delete_manifest(repository, digest)
 
 
-def _config(store: "ContentStore", steps: Sequence[CachedStep]) -> tuple[bytes, list[Descriptor]]:
+def _config(steps: Sequence[CachedStep]) -> tuple[bytes, list[Descriptor]]:
     """cacheconfig.v0 (BuildKit, cache/remotecache/v1/types), and the layers that it speaks of."""
     places: dict[Digest, int] = {}
     layers: list[Descriptor] = []
@@ -150,10 +151,10 @@ def _config(store: "ContentStore", steps: Sequence[CachedStep]) -> tuple[bytes, 
                 }
             )
         for key in step.keys:
-            record = store.cache_get(key)
-            if record is not None:
-                found = {"layer": places[layer.digest], "createdAt": step.layer.created}
-                records.append({"digest": str(key), "layers": [found], "pybuild": json.loads(record)})
+            # Not the parts of its key, which we keep ourselves: they have the values of build arguments.
+            found = {"layer": places[layer.digest], "createdAt": step.layer.created}
+            own = json.loads(step.layer.to_bytes())
+            records.append({"digest": str(key), "layers": [found], "pybuild": own})
     return json.dumps({"layers": told, "records": records}).encode(), layers
 
 
@@ -276,12 +277,12 @@ class RemoteCache:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ManifestInvalid(f"the records of the cache are damaged: {error}") from error
 
-    def find(self, key: Digest, store: "ContentStore", lease: "Lease") -> tuple[bytes, MadeLayer] | None:
-        """The record of a step, with its layer in the store. None if it is not there or can't be had."""
+    def find(self, key: Digest, store: "ContentStore", lease: "Lease") -> MadeLayer | None:
+        """What a step gave, with its blob in the store. None if it is not there or can't be had."""
         record = self._records.get(str(key))
         layer = MadeLayer.parse(record) if record is not None else None
         described = self._layers.get(layer.descriptor.digest) if layer is not None else None
-        if record is None or layer is None or described is None or described != layer.descriptor:
+        if layer is None or described is None or described != layer.descriptor:
             return None
         with self._lock, contextlib.suppress(RegistryError, OSError):  # a cache that fails is a miss
             if store.has(described.digest):
@@ -291,7 +292,7 @@ class RemoteCache:
                     for piece in _bounded(self._source.pieces(described), described):
                         blob.write(piece)
                     blob.commit(described.digest, described.size)
-            return record, layer
+            return layer
         return None
 
     def close(self) -> None:

@@ -67,6 +67,7 @@ class Solver:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self._foreign: set[Digest | None] = set()  # keys found in other machines' caches
 
     def solve(self, vertex: Vertex, inputs: Sequence[Files]) -> Files:
         """For run_graph.
@@ -144,7 +145,8 @@ class Solver:
                 keys.append(slow_key(op, f"linked {above}", contents, epoch))
                 layer = self._known(keys[-1], vertex)
         cached = layer is not None
-        if layer is not None and len(keys) == 1:
+        foreign = keys[-1] in self._foreign
+        if layer is not None and len(keys) == 1 and not foreign:
             self.ledger.hit(vertex, keys[0])
             layer = packed(layer, self.shop.compression, self.shop.store, self.shop.lease)
         else:
@@ -152,7 +154,7 @@ class Solver:
             parts = self.ledger.parts(vertex, ["" if linked else parent.chain, *names], contents, epoch)
             if layer is not None:
                 self.ledger.hit(vertex, *reversed(keys))
-                self._keep(layer, vertex, parts, *keys[:-1])
+                self._keep(layer, vertex, parts, *(keys if foreign else keys[:-1]))
                 layer = packed(layer, self.shop.compression, self.shop.store, self.shop.lease)
             else:
                 self.ledger.missed(vertex, parts, self._selected)
@@ -224,11 +226,10 @@ class Solver:
         return layer
 
     def _from_elsewhere(self, key: Digest) -> MadeLayer | None:
-        """From a cache that --cache-from names; it is then one of ours."""
+        """From a cache that --cache-from names; the caller makes it one of ours."""
         for cache in self.shop.remotes:
-            if (found := cache.find(key, self.shop.store, self.shop.lease)) is not None:
-                record, layer = found
-                self.shop.store.cache_put(key, record, [layer.descriptor.digest])
+            if (layer := cache.find(key, self.shop.store, self.shop.lease)) is not None:
+                self._foreign.add(key)
                 return layer
         return None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.cache.remote import CONFIG_TYPE, CachePlace
+from builder.cache.report import latest
 from builder.errors import BuilderError
 from builder.progress import Notice
 from registry.errors import RegistryError
@@ -77,6 +78,30 @@ def test_what_changed_is_done_and_explained(bench: Bench, other: Bench, text: st
     built = other.build(text, files={"f": "2"}, **using(f"type=local,src={ram_path}/ci"))
     assert built.done_again == ["COPY f /f", "RUN cat /f > /g", "COPY --from=made /g /g", "RUN echo end > /end"]
     assert built.read("g") == b"2"
+
+
+def test_a_step_that_came_from_elsewhere_can_be_asked_why_it_misses_later(
+    bench: Bench, other: Bench, base: str, ram_path: Path
+) -> None:
+    text = base + "ARG MODE=a\nRUN echo $MODE > /f\n"
+    bench.build(text, **to(f"type=local,dest={ram_path}/ci"))
+    other.build(text, **using(f"type=local,src={ram_path}/ci"))
+    other.build(text, build_args={"MODE": "b"})
+    report = latest(other.root)
+    assert report is not None
+    assert [reason.text for reason in report.steps[-1].reasons] == ['ARG MODE: "a" → "b"']
+
+
+def test_values_of_build_arguments_do_not_leave_the_machine(bench: Bench, base: str, ram_path: Path) -> None:
+    text = base + "ARG WORD\nRUN true\n"
+    bench.build(text, build_args={"WORD": "hunter2"}, **to(f"type=local,dest={ram_path}/ci,mode=max"))
+    (record,) = [
+        each for each in (ram_path / "ci").rglob("*") if each.is_file() and b"cacheconfig" in each.read_bytes()
+    ]
+    manifest = json.loads(record.read_bytes())
+    config = ram_path / "ci" / "blobs" / "sha256" / manifest["config"]["digest"][7:]
+    assert b"records" in config.read_bytes()
+    assert b"hunter2" not in config.read_bytes()
 
 
 def test_min_has_only_what_is_in_the_result(bench: Bench, other: Bench, text: str, ram_path: Path) -> None:

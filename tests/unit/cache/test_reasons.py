@@ -99,7 +99,7 @@ def test_files_of_a_source() -> None:
         "two": FileMap({"src/a": FileState(3, FILE), "src/b": FileState(2, FILE)}),
     }
     assert told(old, new, files) == [("file", "src/a in the build context: content changed")]
-    assert told(old, new) == [("source", "files of the build context changed (which ones was not recorded)")]
+    assert told(old, new) == [("source", "the content of the build context changed")]
 
 
 def test_of_many_changed_files_some_are_named_and_the_rest_counted() -> None:
