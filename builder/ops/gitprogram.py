@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +90,20 @@ class Git:
     def output(self, *args: str, at: Place = _NOWHERE, timeout: float = 60, limit: int = _OUTPUT_LIMIT) -> bytes:
         """Run it, and give what it prints. Raises GitError: it failed, took too long, or prints more than `limit`."""
         with self._started(args, at, subprocess.DEVNULL, subprocess.PIPE) as process:
-            return _Talk(process, args[0], time.monotonic() + timeout, limit).listen()
+            printed = bytearray()
+
+            def keep(data: bytes) -> None:
+                printed.extend(data)
+                if len(printed) > limit:
+                    raise GitError(f"git {args[0]} tells more than {limit >> 20} MiB", hint="is it a repository?")
+
+            _Talk(process, args[0], time.monotonic() + timeout, keep).listen()
+            return bytes(printed)
+
+    def feed(self, consume: Callable[[bytes], None], *args: str, at: Place = _NOWHERE, timeout: float = 600) -> None:
+        """Run it, and hand on what it prints piece by piece; what `consume` raises ends it. Raises GitError."""
+        with self._started(args, at, subprocess.DEVNULL, subprocess.PIPE) as process:
+            _Talk(process, args[0], time.monotonic() + timeout, consume).listen()
 
     def run(
         self,
@@ -102,7 +115,7 @@ class Git:
     ) -> None:
         """Run it, with files or nothing as its input and output. Raises GitError."""
         with self._started(args, at, stdin, stdout) as process:
-            _Talk(process, args[0], time.monotonic() + timeout, 0).listen()
+            _Talk(process, args[0], time.monotonic() + timeout, lambda _: None).listen()
 
     def _started(self, args: Sequence[str], at: Place, stdin: int, stdout: int) -> "_Process":
         environment = self._environment()
@@ -197,18 +210,17 @@ class _Process:
 class _Talk:
     """Reads what a run says until it ends, and no more of it than is wanted."""
 
-    def __init__(self, process: _Process, command: str, deadline: float, limit: int) -> None:
+    def __init__(self, process: _Process, command: str, deadline: float, consume: Callable[[bytes], None]) -> None:
         self._process = process
         self._command = command
         self._deadline = deadline
-        self._limit = limit
-        self._printed = bytearray()
+        self._consume = consume
         self._said = bytearray()
 
-    def listen(self) -> bytes:
+    def listen(self) -> None:
         popen = self._process.popen
         with selectors.DefaultSelector() as selector:
-            for pipe, keep in ((popen.stdout, self._print), (popen.stderr, self._say)):
+            for pipe, keep in ((popen.stdout, self._consume), (popen.stderr, self._say)):
                 if pipe is not None:
                     selector.register(pipe, selectors.EVENT_READ, keep)
             while selector.get_map():
@@ -223,7 +235,6 @@ class _Talk:
             self._process.cancellation.check()
         if popen.returncode != 0:
             raise GitError(f"git {self._command}: {self._complaint()}")
-        return bytes(self._printed)
 
     def _read(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
         pipe: IO[bytes] = key.fileobj  # type: ignore[assignment]  # typeshed: anything that has a descriptor
@@ -231,11 +242,6 @@ class _Talk:
             key.data(data)
         else:
             selector.unregister(pipe)
-
-    def _print(self, data: bytes) -> None:
-        self._printed += data
-        if len(self._printed) > self._limit:
-            raise GitError(f"git {self._command} tells more than {self._limit >> 20} MiB", hint="is it a repository?")
 
     def _say(self, data: bytes) -> None:
         self._said += data

@@ -28,6 +28,7 @@ from builder.ops.gitprogram import Git, GitError, GitTimeout, Place
 from builder.plan.gitaddress import GitAddress, relative_to, shown
 from builder.solver.scheduler import Cancellation
 from builder.times import NANOSECONDS
+from registry.archive.unpacking import Limits
 from registry.client.trust import is_loopback
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -71,6 +72,7 @@ class Repositories:
         secrets: the value of a secret by its name: GIT_AUTH_TOKEN, GIT_AUTH_HEADER, both maybe with `.<host>`.
         agent: the socket of the SSH agent that may be used; empty for none.
         cancellation: ends what is going on.
+        limits: of how much a commit may be: a few trees that hold each other many times are endless files.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Repositories:
         secrets: Secrets = lambda _: None,
         agent: str = "",
         cancellation: Cancellation | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._root = root
         self._temporary = temporary
@@ -88,6 +91,7 @@ class Repositories:
         self._agent = agent
         self._cancellation = cancellation
         self._home = root / "home"
+        self.limits = limits or Limits()
 
     def resolve(self, address: GitAddress) -> Commit:
         """Which commit it is. Raises GitError: there is none, it is not the one of the checksum, nobody answers."""
@@ -279,6 +283,24 @@ class _Link(NamedTuple):
     sha: str
 
 
+class _Measure:
+    """Adds up a listing of files as it comes."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._files = 0
+        self._bytes = 0
+        self._rest = b""
+
+    def __call__(self, data: bytes) -> None:
+        *records, self._rest = (self._rest + data).split(b"\0")
+        self._files += len(records)
+        self._bytes += sum(int(size) for record in records if (size := record.split(b"\t", 1)[0].split()[-1]).isdigit())
+        if self._files > self._limits.entries or self._bytes > self._limits.size:
+            most = f"{self._limits.entries} files or {self._limits.size >> 30} GiB"
+            raise GitError(f"the commit has more than {most}", hint="it was made to fill disks")
+
+
 class _Checkout:
     """The files of a repository and of its submodules."""
 
@@ -298,6 +320,7 @@ class _Checkout:
         git, subdir = self._repositories.git(), commit.address.subdir
         if subdir:
             self._must_be_directory(git, mirror, commit)
+        git.feed(_Measure(self._repositories.limits), "ls-tree", "-r", "-l", "-z", commit.sha, at=Place(mirror))
         self._index.unlink(missing_ok=True)
         at = Place(mirror, tree, self._index)
         git.run("read-tree", commit.sha, at=Place(mirror, index=self._index))

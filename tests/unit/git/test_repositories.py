@@ -9,6 +9,7 @@ import pytest
 from builder.ops.gitprogram import GitError
 from builder.ops.repositories import Commit, Repositories, mirrors, remove_mirror
 from builder.plan.gitaddress import parse_git
+from registry.archive.unpacking import Limits
 from tests.gitserver import MOMENT, Hub, Origin, git
 from tests.unit.git.conftest import Cache
 
@@ -389,3 +390,23 @@ class TestHostileServers:
         names = "".join(f"create refs/heads/{'x' * 200}{number} {sha}\n" for number in range(5000))
         git("update-ref", "--stdin", cwd=app.path, stdin=names)
         assert cache().resolve(parse_git(f"{hub.url()}#main")).sha == sha
+
+    def test_a_few_trees_that_are_endless_files(self, hub: Hub, app: Origin, ram_path: Path) -> None:
+        entry = f"100644 blob {git('hash-object', '-w', '--stdin', cwd=app.path, stdin='x')}"
+        for _ in range(6):
+            listing = "".join(f"{entry}\t{number}\n" for number in range(10))
+            entry = f"040000 tree {git('mktree', cwd=app.path, stdin=listing)}"
+        commit = git("commit-tree", "-m", "x", entry.split()[-1], cwd=app.path)
+        git("update-ref", "refs/heads/main", commit, cwd=app.path)
+        (ram_path / "tmp").mkdir()
+        repositories = Repositories(ram_path / "git", ram_path / "tmp", limits=Limits(entries=1000))
+        with pytest.raises(GitError, match="more than 1000 files"):
+            checked_out(repositories, hub.url())
+        assert list((ram_path / "tmp").iterdir()) == []
+
+    def test_large_files_packed_to_nothing(self, hub: Hub, app: Origin, ram_path: Path) -> None:
+        app.commit({"zeros": bytes(2 << 20)})
+        (ram_path / "tmp").mkdir()
+        repositories = Repositories(ram_path / "git", ram_path / "tmp", limits=Limits(size=1 << 20))
+        with pytest.raises(GitError, match="more than"):
+            checked_out(repositories, hub.url())
