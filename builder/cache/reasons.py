@@ -56,11 +56,16 @@ def _commands(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Rea
 def _flags(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Reason]:
     if before.get("op") != now.get("op"):
         return
+    newer = False
     for name in sorted({*before, *now} - _WITHOUT):
         old, new = before.get(name), now.get(name)
-        if old != new:
+        if not (old or new) and (name not in before or name not in now):
+            newer = True
+        elif old != new:
             title = _TITLES.get(name, f"--{name.replace('_', '-')}")
             yield Reason("flag", f"{title}: {_change(_plain(old), _plain(new))}")
+    if newer:
+        yield Reason("version", "another version of pybuild, which knows other options of such a step")
 
 
 def _variables(before: Mapping[str, Any], now: Mapping[str, Any], declared: Mapping[str, str]) -> Iterator[Reason]:

@@ -62,6 +62,13 @@ def test_of_a_copy(change: dict[str, Any], reason: tuple[str, str]) -> None:
     assert told(Parts(COPY, BASE), Parts({**COPY, **change}, BASE)) == [reason]
 
 
+def test_an_option_that_the_last_pybuild_did_not_know_is_nothing_that_the_user_changed() -> None:
+    assert told(Parts(COPY, BASE), Parts({**COPY, "link": False, "parents": False}, BASE)) == [
+        ("version", "another version of pybuild, which knows other options of such a step")
+    ]
+    assert told(Parts(COPY, BASE), Parts({**COPY, "link": True}, BASE)) == [("flag", '--link: "none" → "on"')]
+
+
 def test_a_long_command_is_shown_where_it_differs() -> None:
     old, new = ({**RUN, "args": ["/bin/sh", "-c", f"{'x' * 200}{end}"]} for end in ("one", "two"))
     ((_, text),) = told(Parts(old, BASE), Parts(new, BASE))
