@@ -130,8 +130,8 @@ class _Planner:
         self._dockerfile = dockerfile
         self._options = options
         self._bases = bases
-        self._stages = Stages.split(dockerfile)
         self._contexts = NamedContexts(options.contexts, options.platform)
+        self._stages = Stages.split(dockerfile).without(lambda name: self._contexts.place(name) is not None)
         self._planned: dict[int, _Stage] = {}
         self._depth = 0  # of stages that are planned for each other
         self._images: dict[str, BaseImage] = {}

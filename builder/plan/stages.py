@@ -1,8 +1,10 @@
 """Instructions → global ARGs and stages, and which stage a name means. Pure."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from builder.dockerfile.instructions import Add, Arg, Copy, Dockerfile, DockerfileError, From, Instruction, Run, Workdir
 
@@ -56,6 +58,18 @@ class Stages:
             raise DockerfileError("there is no FROM", at=at, hint="start with FROM and an image, or FROM scratch")
         definitions = tuple(StageDefinition(i, from_, tuple(body)) for i, (from_, body) in enumerate(groups))
         return cls(tuple(global_args), definitions)
+
+    def without(self, is_replaced: Callable[[str], bool]) -> "Stages":
+        """Stages that a named context stands in for come down to that: `FROM name`, and no more."""
+        return Stages(
+            self.global_args,
+            tuple(
+                StageDefinition(stage.index, replace(stage.from_, image=stage.from_.stage, platform=""), ())
+                if stage.from_.stage and is_replaced(stage.from_.stage)
+                else stage
+                for stage in self.definitions
+            ),
+        )
 
     def base(self, name: str, before: int) -> StageDefinition | None:
         """The stage that `FROM name` in stage number `before` means: the nearest earlier one, by name only."""

@@ -99,7 +99,7 @@ Examples:
 @click.option("--check", is_flag=True, help="The same as --call=check: look for mistakes, build nothing.")
 @click.pass_obj
 def build(settings: "Globals", /, **words: object) -> None:
-    """Build an image from a Dockerfile and a directory, an archive (-) or a lone Dockerfile (-)."""
+    """Build an image from a Dockerfile and a directory, an archive (-), a repository or what a web server has."""
     from builder.build import Builder
     from pybuild.cli.progress import progress_to
 

@@ -141,6 +141,21 @@ class TestNames:
         name = written.lower()
         assert bench.build(f"FROM {name}\n", contexts={named: str(ram_path / "tree")}).names() == ["f"]
 
+    @pytest.mark.parametrize(
+        "end", ["FROM build", "FROM scratch\nCOPY --from=0 f /", "FROM scratch\nCOPY --from=Build f /"]
+    )
+    def test_a_name_replaces_a_stage_with_all_it_does(self, bench: "Bench", ram_path: Path, end: str) -> None:
+        (ram_path / "tree").mkdir()
+        (ram_path / "tree" / "f").write_text("1")
+        dockerfile = f"FROM nowhere/at/all AS build\nRUN make\n{end}\n"
+        assert bench.build(dockerfile, contexts={"build": str(ram_path / "tree")}).names() == ["f"]
+
+    def test_also_if_it_is_the_target(self, bench: "Bench", ram_path: Path) -> None:
+        (ram_path / "tree").mkdir()
+        (ram_path / "tree" / "f").write_text("1")
+        built = bench.build("FROM x AS build\nRUN make\n", target="build", contexts={"build": str(ram_path / "tree")})
+        assert built.names() == ["f"]
+
     def test_another_tag_is_another_image(self, bench: "Bench", ram_path: Path, netns: None) -> None:
         with pytest.raises(BuilderError, match="debian:12"):
             bench.build("FROM debian:12\n", contexts={"debian": str(ram_path)})
