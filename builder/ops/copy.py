@@ -357,15 +357,19 @@ class _Copy:
         self._file_came = True
         return posixpath.dirname(self._target), posixpath.basename(self._target)
 
-    def _directory(self, path: str) -> int:
-        """The directory at a true path, made with all that is missing above it. The descriptor stays ours."""
+    def _directory(self, path: str, *, implied: bool = False) -> int:
+        """The directory at a true path, made with all that is missing above it. The descriptor stays ours.
+
+        What an archive only implies belongs to root whatever --chown says, as with BuildKit.
+        """
+        owner = (0, 0) if implied else self._owner
         missing: list[str] = []
         here = path
         while (handle := self._existing(here)) is None:
             missing.append(here)
             here = posixpath.dirname(here)
         for step in reversed(missing):
-            handle = self._open.keep(step, self._made(posixpath.basename(step), handle))
+            handle = self._open.keep(step, self._made(posixpath.basename(step), handle, owner))
         return handle
 
     def _existing(self, path: str) -> int | None:
@@ -378,11 +382,13 @@ class _Copy:
         except NotADirectoryError:
             raise CopyError(f"cannot copy to non-directory: /{path}") from None
 
-    def _made(self, name: str, parent: int) -> int:
+    def _made(self, name: str, parent: int, owner: tuple[int, int] | None) -> int:
         os.mkdir(name, 0o700, dir_fd=parent)
         handle = os.open(name, _DIRECTORY, dir_fd=parent)
-        os.fchown(handle, *(self._owner or (0, 0)))
-        os.fchmod(handle, self._made_mode)
+        inherited = os.fstat(handle).st_mode & stat.S_ISGID  # from the directory above, and then its group too
+        if owner is not None:
+            os.fchown(handle, *owner)
+        os.fchmod(handle, self._made_mode | inherited)
         return handle
 
     @contextmanager
@@ -424,7 +430,7 @@ class _Copy:
             entry.uid, entry.gid = self._owner
         above, name = posixpath.split(path)
         place = self._member_directory(above)
-        directory = self._directory(place)
+        directory = self._directory(place, implied=True)
         raw = os.fsencode(name)
         if entry.kind is Kind.DIRECTORY:
             nodes.make_directory(raw, directory)

@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import stat
 
 from builder.errors import BuilderError
 from builder.ops.workshop import closing
@@ -19,9 +20,7 @@ def make_directory(op: MkdirOp, snapshot: Snapshot) -> int:
     """Work on the snapshot; says 0: nothing went in that has a time."""
     with closing(overlay_tree(snapshot.lower, snapshot.upper, snapshot.work)) as root:
         try:
-            # A number alone is the group too, as with --chown (BuildKit's user_linux.go, readUser).
-            user = resolve_user(root, f"{op.user}:{op.user}" if op.user.isdecimal() else op.user)
-            _make(root, op.path, user.uid, user.gid)
+            _make(root, op.path, _owner(root, op.user) if op.user else None)
         except RunnerError as error:
             raise BuilderError(f"WORKDIR {op.path}: {error}", hint=error.hint) from None
         except OSError as error:
@@ -32,16 +31,24 @@ def make_directory(op: MkdirOp, snapshot: Snapshot) -> int:
     return 0
 
 
-def _make(root: int, path: str, uid: int, gid: int) -> None:
+def _owner(root: int, user: str) -> tuple[int, int]:
+    """A number alone is the group too, as with --chown (BuildKit's user_linux.go, readUser)."""
+    found = resolve_user(root, f"{user}:{user}" if user.isdecimal() else user)
+    return found.uid, found.gid
+
+
+def _make(root: int, path: str, owner: tuple[int, int] | None) -> None:
     try:
         os.close(open_in_root(root, path, os.O_PATH | os.O_DIRECTORY))
         return
     except FileNotFoundError:
         pass
     above, name = posixpath.split(path)
-    _make(root, above, uid, gid)
+    _make(root, above, owner)
     with closing(open_in_root(root, above, os.O_PATH | os.O_DIRECTORY)) as parent:
         os.mkdir(name, _MODE, dir_fd=parent)
         with closing(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)) as made:
-            os.fchown(made, uid, gid)
-            os.fchmod(made, _MODE)  # whatever the umask of who builds
+            inherited = os.fstat(made).st_mode & stat.S_ISGID  # from the directory above, and then its group too
+            if owner is not None:
+                os.fchown(made, *owner)
+            os.fchmod(made, _MODE | inherited)  # whatever the umask of who builds

@@ -71,6 +71,10 @@ class TestAnArchive:
             found = (rootfs / path).stat()
             assert (found.st_uid, found.st_gid) == (5, 6)
 
+    def test_directories_that_an_archive_only_implies_belong_to_root(self, add: Add, rootfs: Rootfs) -> None:
+        add(archive(("d/file", FILE, {})), to="/x/", chown="5:6")
+        assert [(rootfs / path).stat().st_uid for path in ("x", "x/d", "x/d/file")] == [5, 0, 5]
+
     def test_leaves_the_destinations_own_mode_alone(self, base: Path, add: Add, rootfs: Rootfs) -> None:
         (base / "x").mkdir(mode=0o711)
         add(archive(("./", DIR, {"mode": 0o777, "uid": 9}), ("./file", FILE, {})), to="/x")

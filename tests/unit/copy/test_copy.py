@@ -455,6 +455,18 @@ class TestChmod:
         copy("d", to="/x/y", chmod="711")
         assert {mode(rootfs / path) for path in ("x", "x/y", "x/y/a", "x/y/e")} == {0o711}
 
+    def test_made_directories_inherit_set_gid_and_the_group(
+        self, copy: Copy, context: Path, base: Path, rootfs: Rootfs
+    ) -> None:
+        (base / "x").mkdir()
+        os.chown(base / "x", 0, 33)
+        (base / "x").chmod(0o2755)
+        write(context, a="")
+        copy("a", to="/x/y/")
+        copy("a", to="/x/z/", chown="5")
+        assert [mode(rootfs / path) for path in ("x/y", "x/z")] == [0o2755, 0o2755]
+        assert [(rootfs / path).stat().st_gid for path in ("x/y", "x/z", "x/y/a")] == [33, 5, 0]
+
     def test_special_bits_are_for_what_is_copied_not_for_what_is_made(
         self, copy: Copy, context: Path, rootfs: Rootfs
     ) -> None:
