@@ -125,6 +125,9 @@ ODD = {
             "tree 5*": "the mode replaces all bits (fsutil copy_linux.go)",
         }
     ),
+    "copy-below-a-set-gid-directory": Odd(
+        differ={"tree sg/five*": "directories that the copy makes have the mode too (fsutil copy.go, MkdirAll)"}
+    ),
     "copy-from-keeps-owners": Odd(
         differ={"tree k/[cp]": "devices and pipes are copied as what they are (fsutil copy.go, copyDevice)"}
     ),
