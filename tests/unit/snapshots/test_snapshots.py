@@ -61,6 +61,17 @@ class TestPrepare:
         with pytest.raises(SnapshotError):
             snapshots.prepare("build-2", "build-1")
 
+    def test_refuses_more_layers_than_the_kernel_lays_over_each_other(
+        self, snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("builder.snapshots.snapshots._MOST_LOWER", 3)
+        for name, parent in (("1", None), ("2", "1"), ("3", "2"), ("4", "3")):
+            commit(snapshots, name, parent)
+        with pytest.raises(SnapshotError, match="4 layers are more than overlayfs") as caught:
+            snapshots.prepare("build-5", "4")
+        assert "join instructions" in (caught.value.hint or "")
+        assert snapshots.get("build-5") is None
+
     def test_shows_the_root_directory_as_the_parent_left_it(self, snapshots: Snapshots) -> None:
         active = snapshots.prepare("build-1", None)
         os.chmod(active.upper, 0o1700)
