@@ -58,10 +58,6 @@ class TestADockerfile:
         (context / "Dockerfile").mkdir()
         pybuild.fails("build", *QUIET, str(context), code=1, says="not a regular file")
 
-    def test_of_more_layers_than_the_kernel_takes(self, pybuild: Pybuild, contexts: Contexts) -> None:
-        context = contexts("FROM busybox\n" + "".join(f"WORKDIR /{n}\n" for n in range(502)))
-        pybuild.fails("build", *QUIET, str(context), code=4, says="layers are more than", hint="join instructions")
-
 
 class TestAContext:
     def test_that_is_none(self, pybuild: Pybuild, tmp_path: Path) -> None:
@@ -130,7 +126,7 @@ class TestAStage:
 
 OPTIONS = [
     # words, exit code, what the error says, what the hint says
-    (["--no-cach"], 2, "Did you mean '--no-cache'?", ""),
+    (["--no-cach"], 2, "'--no-cache'", ""),
     (["-t", "UPPER"], 1, "repository name must be lowercase: 'UPPER'", "write upper"),
     (["-t", ""], 1, "empty", "NAME"),
     (["-t", "a:b:c"], 1, "not a tag: 'b:c'", "128"),

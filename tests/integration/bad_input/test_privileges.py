@@ -2,7 +2,9 @@
 
 import ctypes
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,13 +27,15 @@ def without(*capabilities: int) -> Callable[[], None]:
     return curtail
 
 
-@pytest.fixture
-def theirs(ram_path: Path) -> Pybuild:
-    """A root that belongs to nobody, of the user called so."""
-    ram_path.chmod(0o755)
-    (ram_path / "home").mkdir()
-    os.chown(ram_path / "home", 65534, 65534)
-    return Pybuild(ram_path / "home" / "root").as_nobody()
+@pytest.fixture(scope="module")
+def theirs(busybox_archive: Path) -> Iterator[Pybuild]:
+    """A root of the user called nobody, with busybox in it."""
+    home = Path(tempfile.mkdtemp(prefix="pybuild-bad-", dir="/dev/shm"))
+    os.chown(home, 65534, 65534)
+    pybuild = Pybuild(home / "root").as_nobody()
+    pybuild.ok("load", stdin=busybox_archive.read_bytes())
+    yield pybuild
+    shutil.rmtree(home)
 
 
 class TestNobody:
@@ -42,25 +46,20 @@ class TestNobody:
         for words, code in [(["images"], 1), (["build", context], 1), (["tag", "a", "b"], 1)]:
             pybuild.as_nobody().fails(*words, code=code, says=str(pybuild.root), hint="root")
 
-    def test_may_keep_images_of_his_own(self, theirs: Pybuild, busybox_archive: Path) -> None:
-        with open(busybox_archive, "rb") as archive:
-            theirs.ok("load", stdin=archive.read())
+    def test_may_keep_images_of_his_own(self, theirs: Pybuild) -> None:
         assert "busybox" in theirs.ok("images")
         theirs.ok("tag", "busybox", "mine:1")
         theirs.ok("rmi", "mine:1")
 
-    def test_may_not_run_containers(self, theirs: Pybuild, busybox_archive: Path) -> None:
-        with open(busybox_archive, "rb") as archive:
-            theirs.ok("load", stdin=archive.read())
+    def test_may_not_run_containers(self, theirs: Pybuild) -> None:
         for words in (["run", "--rm", "busybox", "true"], ["run", "-d", "busybox", "true"]):
             found = theirs.fails(*words, code=125, hint="root")
             assert found.err.count("\n") == 2, found.err
         assert theirs.ok("ps", "-aq") == ""
 
     @pytest.mark.parametrize("dockerfile", ["FROM scratch\nCOPY Dockerfile /\n", "FROM busybox\nRUN true\n"])
-    def test_may_not_build(self, theirs: Pybuild, busybox_archive: Path, contexts: Contexts, dockerfile: str) -> None:
-        with open(busybox_archive, "rb") as archive:
-            theirs.ok("load", stdin=archive.read())
+    def test_may_not_build(self, theirs: Pybuild, contexts: Contexts, dockerfile: str) -> None:
+        contexts.path.chmod(0o755)
         context = contexts(dockerfile)
         found = theirs.fails("build", "--network", "none", str(context), code=4, hint="root")
         assert "SYS_ADMIN" in found.err or "overlay" in found.err
