@@ -6,7 +6,6 @@ against the last one of the same definition in any build.
 """
 
 import json
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,7 +43,6 @@ _ALWAYS = {
     "gone": "its inputs are those of the last time, but its layer is no longer in the store",
     "unrecorded": "the inputs of its last time were not recorded",
 }
-_COUNTER = re.compile(r"\s*\d+/\d+\] ")
 StepOp = CopyOp | RunOp | MkdirOp
 
 
@@ -53,9 +51,6 @@ class Mark(Struct, frozen=True):
 
     name: str
     key: str
-
-
-_MARKS = msgspec.json.Decoder(list[Mark])
 
 
 def identity(*words: object) -> Digest:
@@ -226,7 +221,7 @@ class Ledger:
     def _marks(self, name: Digest) -> list[Mark]:
         record = self._store.cache_get(name)
         try:
-            return _MARKS.decode(record) if record else []
+            return msgspec.json.decode(record, type=list[Mark]) if record else []
         except msgspec.MsgspecError:
             return []
 
@@ -313,7 +308,8 @@ def _taken(op: StepOp) -> list[int]:
 
 def _plain(vertex: Vertex) -> str:
     """`[build 2/4] RUN make` without the counter."""
-    return _COUNTER.sub("] ", vertex.name, count=1)
+    place, _, text = vertex.name.partition("] ")
+    return f"{place.rpartition(' ')[0]} {text}"
 
 
 def _matched(steps: Sequence[Vertex], marks: Sequence[Mark]) -> dict[Digest, str]:
