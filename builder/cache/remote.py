@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from uuid import uuid4
 
 from builder.cache.ledger import Ledger
 from builder.errors import BuilderError
@@ -107,24 +108,18 @@ def export_cache(
     config, layers = _config(steps)
     blob = Descriptor(CONFIG_TYPE, store.put(config, lease=lease), len(config))
     manifest = Manifest(MediaType.OCI_MANIFEST, blob, tuple(layers)).to_bytes()
-    if place.type == "registry":
-        reference = Reference.parse(place.where).tagged
-    else:
-        reference = Reference.parse("pybuild-cache:latest")
-    repository = reference.repository
-    digest = store.put_manifest(
-        repository, manifest, MediaType.OCI_MANIFEST, tags=[reference.tag or "latest"], adopt=True
-    )
+    here = Reference.parse(f"pybuild-cache/{uuid4().hex}:latest")  # ours alone: others may write the very same cache
+    digest = store.put_manifest(here.repository, manifest, MediaType.OCI_MANIFEST, tags=["latest"], adopt=True)
     try:
         if place.type == "registry":
             from registry.client import push
 
-            push(store, reference, progress=progress)
+            push(store, Reference.parse(place.where).tagged, source=here, progress=progress)
         else:
-            _write_folder(store, Path(place.where), reference, digest)
+            _write_folder(store, Path(place.where), digest, {child.digest for child in (blob, *layers)})
     finally:  # a cache is no image of this machine
         with contextlib.suppress(RegistryError):
-            store.delete_manifest(repository, digest)
+            store.delete_manifest(here.repository, digest)
 
 
 def _config(steps: Sequence[CachedStep]) -> tuple[bytes, list[Descriptor]]:
@@ -158,13 +153,12 @@ def _config(steps: Sequence[CachedStep]) -> tuple[bytes, list[Descriptor]]:
     return json.dumps({"layers": told, "records": records}).encode(), layers
 
 
-def _write_folder(store: "ContentStore", folder: Path, reference: Reference, digest: Digest) -> None:
+def _write_folder(store: "ContentStore", folder: Path, digest: Digest, children: set[Digest]) -> None:
     from registry.layouts.write import write_oci_layout
 
+    wanted = {digest.encoded, *(child.encoded for child in children)}
     try:
-        write_oci_layout(store, [(reference, digest)], folder)
-        manifest = parse_manifest(store.manifest(reference.repository, digest).content, MediaType.OCI_MANIFEST)
-        wanted = {digest.encoded, *(child.digest.encoded for child in manifest.children)}
+        write_oci_layout(store, [(Reference.parse("pybuild-cache:latest"), digest)], folder)
         blobs = folder / "blobs" / "sha256"
         for name in os.listdir(blobs):
             if name not in wanted and _HEX.fullmatch(name):
