@@ -19,6 +19,7 @@ _HIGHEST_ID = (1 << 32) - 2  # -1 is no user but "leave it" for chown(2)
 _HIGHEST_DEVICE = (1 << 20) - 1
 _BIGGEST = (1 << 63) - 1
 _LATEST = (1 << 40) * 1_000_000_000
+_LONGEST_TAIL = 1 << 30  # bytes
 _PAGE = 4096  # so many zeros in a row, or more, are not written but skipped
 _ZEROS = bytes(CHUNK)
 
@@ -185,7 +186,11 @@ class TarReader:
         return False
 
     def _drain(self) -> None:
-        """What follows the end mark counts for the diff ID, too."""
+        """What follows the end mark counts for the diff ID, too; but nobody pads an archive with so much."""
         self._position = len(self._chunk)
+        followed = 0
         while self._refill():
             self._position = len(self._chunk)
+            followed += self._position
+            if followed > _LONGEST_TAIL:
+                raise ArchiveError(f"more than {_LONGEST_TAIL} bytes follow the archive's end mark", hint=HARM)

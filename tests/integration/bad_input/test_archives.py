@@ -245,3 +245,9 @@ def serve(netns: None) -> Iterator[Callable[[dict[str, bytes]], str]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+def test_zeros_without_end_are_no_archive(pybuild: Pybuild) -> None:
+    done = pybuild("load", "-i", "/dev/zero")
+    assert done.code == 1
+    assert "follow the archive's end mark" in done.err
