@@ -1,9 +1,11 @@
 """Containers, made and run for real: what is inside, what comes back, what stays behind (nothing)."""
 
+import ctypes
 import os
 import select
 import signal
 import stat
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +132,17 @@ class TestInside:
     def test_signals_are_as_the_kernel_gives_them(self, boxes: Boxes) -> None:
         found = dict(line.split(":\t") for line in boxes.run("grep", "Sig[BIC]", "/proc/self/status").lines)
         assert set(found.values()) == {"0" * 16}
+
+    @pytest.mark.parametrize("number", [10, 32, 33])  # the C library keeps 32 and 33 to itself
+    def test_a_signal_that_we_ignore_is_not_ignored_inside(self, boxes: Boxes, number: int) -> None:
+        set_action = ctypes.CDLL(None).syscall
+        before = ctypes.create_string_buffer(32)
+        rt_sigaction = {"x86_64": 13, "aarch64": 134}[os.uname().machine]
+        set_action(rt_sigaction, number, (1).to_bytes(8, sys.byteorder) + bytes(24), before, 8)
+        try:
+            assert boxes.run("grep", "SigIgn", "/proc/self/status").lines == ["SigIgn:\t" + "0" * 16]
+        finally:
+            set_action(rt_sigaction, number, before, None, 8)
 
     def test_own_loopback_interface_is_up(self, boxes: Boxes) -> None:
         assert "LOOPBACK,UP" in boxes.run("ip", "link").output
