@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tests.bench import contexts, registries
 from tests.bench.peers import PEERS, REGISTRY, Peer, Unavailable
+from tests.interop.peers import remove_cgroups
 
 INSIDE = "PYBUILD_BENCH_DIR"
 
@@ -81,6 +82,8 @@ def main() -> int:
     finally:
         for peer in peers:
             peer.down()
+        for name in ("docker", "libpod_parent"):
+            remove_cgroups(name)
     table.print()
     if options.out:
         options.out.write_text(json.dumps(table.rows, indent=1))
@@ -220,13 +223,16 @@ def push(table: Table, peers: list[Peer], made: dict[str, Path], runs: int) -> N
 
 def pull(table: Table, peers: list[Peer], made: dict[str, Path], runs: int) -> None:
     """Fetch an image with many small files and start it once: includes unpacking, for everybody."""
-    ours = peers[0]
-    ours.time("build", tag="bench/files:1", base=BASE, context=made["files"])
-    with registries.distribution(ours.home / "registry-pull", REGISTRY):
+    home = peers[0].home.parent
+    maker = PEERS["pybuild"](home / "maker")
+    maker.time("build", tag="bench/files:1", base=BASE, context=made["files"])
+    with registries.distribution(home / "registry-pull", REGISTRY):
         image = f"{REGISTRY}/files:1"
-        ours.time("push", tag="bench/files:1", to=image)
-        for peer in turns(peers, runs, "pull"):
-            fresh = Peer(peer.name, peer.home, peer.operations, peer.env)
+        maker.time("push", tag="bench/files:1", to=image)
+        for number, peer in enumerate(turns(peers, runs, "pull")):
+            # Ours keeps layers for a while after they are forgotten, so each turn gets a state root that is new.
+            env = {**peer.env, "PYBUILD_ROOT": str(peer.home / f"pull-{number}")}
+            fresh = Peer(peer.name, peer.home, peer.operations, env)
             table.put("P2 pull and first run", peer.name, fresh.time("pull", image=image), "s")
             fresh.time("forget", image=image)
 
