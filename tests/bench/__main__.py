@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,7 @@ class Table:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--rows", default="start,B1s,B1,B2,B4,B5,R5,B3,R1,R3,P1,P2,G1")
+    parser.add_argument("--rows", default="start,parse,B1s,B1,B2,B4,B5,R5,B3,R1,R3,P1,P2,G1")
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="small sizes, one run: shows that it works")
@@ -153,6 +154,19 @@ def start(table: Table, peers: list[Peer], made: dict[str, Path], runs: int) -> 
             table.put("start: --version", name, 1e3 * Peer(name, Path(), {"it": line}).time("it"), "ms")
 
 
+def parse(table: Table, peers: list[Peer], made: dict[str, Path], runs: int) -> None:
+    """The parser alone, once it is loaded; no peer lets this part be timed by itself."""
+    del peers, made
+    from builder.dockerfile import parse_dockerfile
+
+    content = Path("Containerfiles/pybuild/Dockerfile").read_bytes()
+    parse_dockerfile(content)
+    for _ in range(20 * runs):
+        start = time.perf_counter()
+        parse_dockerfile(content)
+        table.put(f"parse {content.count(bytes([10]))} lines", "pybuild", 1e3 * (time.perf_counter() - start), "ms")
+
+
 def cached(name: str, context: str) -> Row:
     def row(table: Table, peers: list[Peer], made: dict[str, Path], runs: int) -> None:
         for peer in turns(peers, 2, "build"):
@@ -239,6 +253,7 @@ def pull(table: Table, peers: list[Peer], made: dict[str, Path], runs: int) -> N
 
 ROWS: dict[str, Row] = {
     "start": start,
+    "parse": parse,
     "B1s": cached("B1s cached, one file", "small"),
     "B1": cached("B1 cached, 10k files", "files"),
     "B2": cold("B2 cold, 10k files, 5 RUN", "files"),
