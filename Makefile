@@ -27,7 +27,7 @@ demo: setup ## build, push, pull and run a web application through a registry of
 
 test: setup ## run the whole test suite (as root)
 	@tests/install-peers
-	$(BIN)/python -m pytest $(UNIT)
+	@PYTHON=$(BIN)/python tests/run $(UNIT)
 
 check: setup ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
