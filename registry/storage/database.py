@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Database:
         """Make the file and its tables if they are not there. The caller holds the root's set-up lock."""
         database = cls(root)
         with explained(root):
-            os.close(os.open(database._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # its -wal takes this mode
+            _create(database._path)
             try:
                 with database.read() as connection:
                     version = schema.schema_version(connection)
@@ -164,6 +164,16 @@ class Database:
                 raise
         _connected.add(id(connection))
         return connection
+
+
+def _create(path: Path) -> None:
+    """Make the file with the mode that its log takes over.
+
+    One that is there is not opened: closing it would drop the locks of other connections of this process (POSIX locks
+    go with the first descriptor that is closed), and the next process that leaves would take their log along.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _disconnect(connection: sqlite3.Connection) -> None:

@@ -31,11 +31,11 @@ with ContentStore.open(root) as store:
 """
 
 
-def run_all(root: Path, names: list[str]) -> None:
+def run_all(root: Path, names: list[str], program: str = PROGRAM) -> None:
     """All at once, from the making of the root on."""
     environment = {**os.environ, "PYTHONPATH": str(Path(registry.__file__).parent.parent)}
     running = [
-        subprocess.Popen([sys.executable, "-c", PROGRAM, root, name], env=environment, stderr=subprocess.PIPE)
+        subprocess.Popen([sys.executable, "-c", program, root, name], env=environment, stderr=subprocess.PIPE)
         for name in names
     ]
     for process in running:
@@ -56,3 +56,20 @@ def test_nobody_loses_anything(ram_path: Path) -> None:
         kept = {Digest.of(b"shared 3"), *(Digest.of(f"own {name} 19".encode()) for name in names)}
         assert {path.name for path in (ram_path / "root").glob("blobs/sha256/*/*")} == {each.encoded for each in kept}
         assert os.listdir(ram_path / "root" / "uploads") == []
+
+
+def test_a_store_that_is_opened_twice_in_a_process_stays_locked_against_others(ram_path: Path) -> None:
+    """POSIX locks go when a process closes any descriptor of the file, so nobody but SQLite may open it."""
+    root = ram_path / "root"
+    with ContentStore.open(root) as store:
+        store.cache_put(Digest.of(b"before"), b"1")
+        ContentStore.open(root).close()
+        run_all(root, ["other"])  # when it leaves it would take the log along, if it thought to be the last one
+        store.cache_put(Digest.of(b"after"), b"2")
+        program = (
+            "import sys\nfrom pathlib import Path\nfrom registry.model import Digest\n"
+            "from registry.storage import ContentStore\n"
+            "with ContentStore.open(Path(sys.argv[1])) as store:\n"
+            "    assert store.cache_get(Digest.of(b'after')) == b'2'\n"
+        )
+        run_all(root, ["reader"], program)
