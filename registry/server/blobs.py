@@ -6,10 +6,10 @@ from typing import BinaryIO
 from registry.errors import BlobUnknown
 from registry.model import Digest
 from registry.server.answers import IMMUTABLE, Answer, FileParts
-from registry.server.conditions import is_fresh, range_applies
+from registry.server.backend import SMALL_BLOB
+from registry.server.conditions import etag, is_fresh, must_match, range_applies
 from registry.server.ranges import Span, part_heads, spans_of
-from registry.server.state import SMALL_BLOB, Call
-from registry.server.threads import in_thread
+from registry.server.state import Call
 
 _TYPE = "application/octet-stream"  # never empty: stargz refuses that
 
@@ -17,27 +17,21 @@ _TYPE = "application/octet-stream"  # never empty: stargz refuses that
 async def get_blob(call: Call) -> Answer:
     """GET and HEAD. The repository's own row is asked each time: content being there is not enough."""
     digest = Digest.parse(call.argument)
-    if not await _may_read(call, digest):
+    # HEAD is how clients that push ask what to leave out: then the blob must stay until their manifest comes
+    if not await call.meta.may_read(call.name, digest, pushing=call.method == "HEAD"):
         raise BlobUnknown(f"{call.name} has no blob {digest}", hint="push it first")
-    headers = {"Docker-Content-Digest": str(digest), "ETag": f'"{digest}"', "Cache-Control": IMMUTABLE}
+    headers = {"Docker-Content-Digest": str(digest), "ETag": etag(digest), "Cache-Control": IMMUTABLE}
     if is_fresh(call.headers, digest):
         return Answer(304, headers)
     headers |= {"Content-Type": _TYPE, "Accept-Ranges": "bytes"}
-    size = call.store.size(digest)
+    size = await call.blobs.size(digest)
     if call.method == "HEAD":
         return Answer(200, headers, length=size)
     wanted = call.headers.get("Range")
     spans = spans_of(wanted, size) if wanted and range_applies(call.headers, digest) else None
     if spans is None and size <= SMALL_BLOB:
-        return Answer(200, headers, call.state.small.read(digest))
-    return _parts(headers, call.store.open_blob(digest), size, spans)
-
-
-async def _may_read(call: Call, digest: Digest) -> bool:
-    """HEAD is how clients that push ask what to leave out: then the blob must stay until their manifest comes."""
-    if call.method != "HEAD":
-        return call.store.repo_has(call.name, digest)
-    return await in_thread(call.store.repo_has, call.name, digest, extend=True)
+        return Answer(200, headers, await call.blobs.read_small(digest))
+    return _parts(headers, await call.blobs.open(digest), size, spans)
 
 
 def _parts(headers: dict[str, str], file: BinaryIO, size: int, spans: tuple[Span, ...] | None) -> Answer:
@@ -53,5 +47,6 @@ def _parts(headers: dict[str, str], file: BinaryIO, size: int, spans: tuple[Span
 
 async def delete_blob(call: Call) -> Answer:
     digest = Digest.parse(call.argument)
-    await in_thread(call.store.unlink_blob, call.name, digest)
+    must_match(call.headers, digest)
+    await call.meta.unlink_blob(call.name, digest)
     return Answer(202)

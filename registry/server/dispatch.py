@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from registry.errors import RegistryError
 from registry.server import blobs, listings, manifests, uploads
 from registry.server.access import AccessLog, Served
 from registry.server.answers import Answer, FileParts, error_answer, fault_answer
+from registry.server.mirroring import repository_of
 from registry.server.problems import MethodUnsupported
 from registry.server.routing import Endpoint, find_route
 from registry.server.state import Call, State
@@ -22,6 +24,7 @@ from registry.server.transfer import Body, Reply, send
 
 log = logging.getLogger(__name__)
 Handler = Callable[[Call], Awaitable[Answer]]
+_READS = frozenset({"GET", "HEAD"})
 _CLIENT_GONE = 499  # for the log, as nginx writes it
 _SMALL_REST = 256 * 1024  # bytes of an unread body that are cheaper to swallow than a new connection
 
@@ -41,7 +44,7 @@ async def _ready(call: Call) -> Answer:
     """Whether new work should be sent here: not while stopping, not without metadata."""
     if call.state.stopping:
         return Answer(503, {"Content-Type": "text/plain"}, b"stopping\n")
-    call.store.repositories(limit=1)
+    await call.meta.ready()
     return Answer(200, {"Content-Type": "text/plain"}, b"ok\n")
 
 
@@ -113,7 +116,10 @@ class Dispatcher:
             handler = handlers.get(request.method)
             if handler is None:
                 raise MethodUnsupported(f"{request.method} is not supported here", allowed=tuple(handlers))
-            return await handler(Call(self._state, route.name, route.argument, request, body))
+            call = Call(self._state, route.name, route.argument, request, body)
+            if "ns=" in request.raw_path and route.name and request.method in _READS and "ns" in request.query:
+                return await _mirrored(call, request.query["ns"], handler)
+            return await handler(call)
         except RegistryError as error:
             if error.status >= 500:
                 log.error("%s %s: %s", request.method, _path(request), error)  # noqa: TRY400  # no bug: no traceback
@@ -123,6 +129,15 @@ class Dispatcher:
         except Exception:
             log.exception("%s %s", request.method, _path(request))
             return fault_answer()
+
+
+async def _mirrored(call: Call, source: str, handler: Handler) -> Answer:
+    """Serve what is here of the registry that the client means; else what the path says, as if it had not said."""
+    repository = repository_of(source, call.name)
+    if not await call.meta.has_repository(repository):
+        return await handler(call)
+    answer = await handler(replace(call, name=repository))
+    return replace(answer, headers={**answer.headers, "OCI-Namespace": source})
 
 
 def _path(request: web.BaseRequest) -> str:

@@ -5,9 +5,8 @@ from registry.model import Digest, parse_manifest
 from registry.model.manifest import MAX_MANIFEST
 from registry.model.reference import check_tag
 from registry.server.answers import IMMUTABLE, Answer
-from registry.server.conditions import is_fresh, tag_conditions
+from registry.server.conditions import etag, is_fresh, precondition_of
 from registry.server.state import Call
-from registry.server.threads import in_thread
 
 
 def reference_of(text: str) -> str | Digest:
@@ -26,10 +25,10 @@ def known_reference(text: str) -> str | Digest:
 async def get_manifest(call: Call) -> Answer:
     """GET and HEAD. What was pushed is what is sent, whatever Accept says: by its digest nothing else would do."""
     reference = known_reference(call.argument)
-    found = call.store.manifest(call.name, reference)
+    found = await call.meta.manifest(call.name, reference)
     headers = {
         "Docker-Content-Digest": str(found.digest),
-        "ETag": f'"{found.digest}"',
+        "ETag": etag(found.digest),
         "Cache-Control": IMMUTABLE if isinstance(reference, Digest) else "no-cache",
     }
     if is_fresh(call.headers, found.digest):
@@ -43,32 +42,31 @@ async def put_manifest(call: Call) -> Answer:
     expected = reference if isinstance(reference, Digest) else None
     tags = tuple(check_tag(tag) for tag in call.tags) if expected else (str(reference),)
     content = await call.body.read(MAX_MANIFEST, _too_large())
-    digest, subject = await in_thread(_put, call, content, tags, expected)
-    headers = {"Location": f"/v2/{call.name}/manifests/{digest}", "Docker-Content-Digest": str(digest)}
-    if subject is not None:
-        headers["OCI-Subject"] = str(subject)
+    manifest = parse_manifest(content, call.headers.get("Content-Type"))
+    digest = await call.meta.put_manifest(
+        call.name, content, manifest.media_type, tags=tags, expected=expected,
+        sparse=call.state.settings.sparse_indexes, when=precondition_of(call.headers),
+    )  # fmt: skip
+    headers = {
+        "Location": f"/v2/{call.name}/manifests/{digest}",
+        "Docker-Content-Digest": str(digest),
+        "ETag": etag(digest),
+    }
+    if manifest.subject is not None:
+        headers["OCI-Subject"] = str(manifest.subject.digest)
     if expected and tags:
         headers["OCI-Tag"] = ", ".join(tags)
     return Answer(201, headers)
 
 
-def _put(call: Call, content: bytes, tags: tuple[str, ...], expected: Digest | None) -> tuple[Digest, Digest | None]:
-    """Store it; its digest, and that of its subject."""
-    manifest = parse_manifest(content, call.headers.get("Content-Type"))
-    if_match, if_absent = tag_conditions(call.headers)
-    sparse = call.state.settings.sparse_indexes
-    digest = call.store.put_manifest(
-        call.name, content, manifest.media_type, tags=tags, expected=expected, sparse=sparse,
-        if_match=if_match, if_absent=if_absent,
-    )  # fmt: skip
-    return digest, manifest.subject.digest if manifest.subject else None
-
-
 async def delete_manifest(call: Call) -> Answer:
     """A tag goes alone; a digest takes all its tags along."""
     reference = known_reference(call.argument)
-    delete = call.store.delete_manifest if isinstance(reference, Digest) else call.store.untag
-    await in_thread(delete, call.name, reference)  # type: ignore[arg-type]  # each takes its own kind
+    when = precondition_of(call.headers)
+    if isinstance(reference, Digest):
+        await call.meta.delete_manifest(call.name, reference, when=when)
+    else:
+        await call.meta.untag(call.name, reference, when=when)
     return Answer(202)
 
 

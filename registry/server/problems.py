@@ -35,6 +35,12 @@ class RangeUnsatisfiable(RegistryError):
         self.size = size
 
 
+class PreconditionFailed(RegistryError):
+    """The request was meant for other content (If-Match)."""
+
+    code, status = "DENIED", 412
+
+
 class ClientTooSlow(RegistryError):
     """A request's body stopped coming."""
 

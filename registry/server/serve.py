@@ -21,9 +21,9 @@ from registry.server.access import AccessLog
 from registry.server.answers import error_answer, fault_answer
 from registry.server.dispatch import Dispatcher
 from registry.server.listening import BACKLOG
+from registry.server.local import local_backend
 from registry.server.problems import BadHttp
-from registry.server.receiving import Receiver
-from registry.server.state import Settings, SmallBlobs, State
+from registry.server.state import Settings, State
 from registry.storage import ContentStore
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class RegistryServer:
     """Serves on sockets that already listen, inside the running loop."""
 
     def __init__(self, store: ContentStore, settings: Settings, access: AccessLog | None = None) -> None:
-        self._state = State(store, settings, Receiver(), SmallBlobs(store, settings.small_blobs))
+        self._state = State(local_backend(store, settings.small_blobs), settings)
         self._dispatcher = Dispatcher(self._state, access)
         self._http = _HttpServer(self._dispatcher)
         self._listening: list[asyncio.Server] = []

@@ -2,25 +2,25 @@
 
 from dataclasses import replace
 
-from registry.errors import ChunkOutOfOrder, DigestInvalid, NameInvalid
+from registry.errors import ChunkOutOfOrder, DigestInvalid, DiskFull, NameInvalid
 from registry.model import Digest
 from registry.model.reference import check_repository
 from registry.server.answers import Answer, error_answer
+from registry.server.backend import UploadSession
+from registry.server.conditions import etag
 from registry.server.ranges import check_chunk, received
 from registry.server.state import Call
-from registry.server.threads import in_thread
-from registry.storage import Upload
 
 
 async def post_upload(call: Call) -> Answer:
     """Start a session; or take the whole blob at once (`digest`); or find it in another repository (`mount`)."""
     if wanted := call.query.get("mount"):
         digest = Digest.parse(wanted)
-        if await in_thread(call.store.mount, call.name, digest, _source(call.query.get("from"))):
+        if await call.meta.mount(call.name, digest, _source(call.query.get("from"))):
             return _created(call.name, digest)
     expected = Digest.parse(call.query["digest"]) if "digest" in call.query else None
     algorithm = expected.algorithm if expected else call.query.get("digest-algorithm", "sha256")
-    upload = await in_thread(call.store.start_upload, call.name, algorithm)
+    upload = await call.blobs.start_upload(call.name, algorithm)
     return _progress(202, upload) if expected is None else await _receive(call, upload, expected)
 
 
@@ -34,8 +34,7 @@ def _source(name: str | None) -> str | None:
 
 async def patch_upload(call: Call) -> Answer:
     """One chunk (with Content-Range) or as much of a stream as comes."""
-    upload = call.store.upload(call.name, call.argument)
-    return await _receive(call, upload, expected=None)
+    return await _receive(call, await call.blobs.upload(call.name, call.argument), expected=None)
 
 
 async def put_upload(call: Call) -> Answer:
@@ -43,40 +42,45 @@ async def put_upload(call: Call) -> Answer:
     if "digest" not in call.query:
         raise DigestInvalid("no digest given", hint="end an upload with PUT …?digest=sha256:…")
     expected = Digest.parse(call.query["digest"])
-    return await _receive(call, call.store.upload(call.name, call.argument), expected)
+    return await _receive(call, await call.blobs.upload(call.name, call.argument), expected)
 
 
-async def _receive(call: Call, upload: Upload, expected: Digest | None) -> Answer:
+async def _receive(call: Call, upload: UploadSession, expected: Digest | None) -> Answer:
     """Take the body; with `expected` it is the last of the upload. What has come counts, however this ends."""
     try:
         if claimed := call.headers.get("Content-Range"):
             check_chunk(upload.size, claimed, call.body.length)
-        await call.state.receiver.receive(call.body, upload)
+        await upload.receive(call.body.pieces())
         if expected is not None:
-            return _created(call.name, await in_thread(upload.finish, expected))
+            return _created(call.name, await upload.finish(expected))
         return _progress(202, upload)
     except ChunkOutOfOrder as error:
-        refusal, stands = error_answer(error), _progress(204, call.store.upload(call.name, upload.id))
+        refusal, stands = error_answer(error), _progress(204, await call.blobs.upload(call.name, upload.id))
         return replace(refusal, headers={**refusal.headers, **stands.headers})  # regctl goes on from these
+    except DiskFull:
+        await upload.cancel()  # what filled the disk makes room for the next push
+        raise
     finally:
         upload.flush()
 
 
 async def get_upload(call: Call) -> Answer:
     """Where to go on after a broken connection."""
-    return _progress(204, call.store.upload(call.name, call.argument))
+    return _progress(204, await call.blobs.upload(call.name, call.argument))
 
 
 async def delete_upload(call: Call) -> Answer:
-    await in_thread(call.store.upload(call.name, call.argument).cancel)
+    upload = await call.blobs.upload(call.name, call.argument)
+    await upload.cancel()
     return Answer(204)
 
 
 def _created(name: str, digest: Digest) -> Answer:
-    return Answer(201, {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": str(digest)})
+    headers = {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": str(digest), "ETag": etag(digest)}
+    return Answer(201, headers)
 
 
-def _progress(status: int, upload: Upload) -> Answer:
+def _progress(status: int, upload: UploadSession) -> Answer:
     headers = {
         "Location": f"/v2/{upload.repo}/blobs/uploads/{upload.id}",  # relative: no proxy in between can make it wrong
         "Range": received(upload.size),

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 
-from registry.errors import ManifestBlobUnknown, ManifestTooLarge, ManifestUnknown, SizeInvalid, TagConflict
+from registry.errors import ManifestBlobUnknown, ManifestTooLarge, ManifestUnknown, SizeInvalid
 from registry.model import Descriptor, Digest, Index, Manifest, parse_manifest
 from registry.model.manifest import MAX_MANIFEST
 from registry.model.media_types import is_distributable
@@ -18,7 +18,7 @@ from registry.storage.blobs import check_digest
 from registry.storage.crash import crash_point
 from registry.storage.database import Database
 from registry.storage.repositories import LINK_SECONDS, Repositories, insert_link, repo_id
-from registry.storage.values import StoredManifest, StoredTag
+from registry.storage.values import Precondition, StoredManifest, StoredTag
 
 
 class Manifests:
@@ -36,8 +36,7 @@ class Manifests:
         expected: Digest | None,
         sparse: bool,
         adopt: bool,
-        if_match: Digest | None,
-        if_absent: bool,
+        when: Precondition,
     ) -> Digest:
         if len(content) > MAX_MANIFEST:
             raise ManifestTooLarge(f"a manifest of {len(content)} bytes", hint=f"at most {MAX_MANIFEST} bytes")
@@ -52,6 +51,8 @@ class Manifests:
                 _adopt(transaction, repo_row, parsed)
             kinds = _checked_children(transaction, repo_row, parsed, sparse=sparse)
             found = transaction.execute(_MANIFEST_ID, (repo_row, str(digest))).fetchone()
+            if not tags:
+                when.check(f"manifest {digest}", digest if found else None)
             if found is None:
                 lease = 0.0 if adopt else time.time() + LINK_SECONDS
                 manifest_row = _insert(transaction, repo_row, content, parsed, digest=digest, lease=lease)
@@ -62,7 +63,7 @@ class Manifests:
                 if not adopt:
                     _extend(transaction, manifest_row)
             for tag in tags:
-                _move_tag(transaction, repo_row, tag, manifest_row, digest, if_match=if_match, if_absent=if_absent)
+                _move_tag(transaction, repo_row, tag, manifest_row, digest, when=when)
             crash_point("manifest-tags")
         crash_point("manifest-committed")
         return digest
@@ -83,10 +84,11 @@ class Manifests:
             raise _unknown(repo, ref)
         return StoredManifest(Digest.parse(found[0]), found[1], found[2])
 
-    def delete(self, repo: str, digest: Digest) -> None:
+    def delete(self, repo: str, digest: Digest, when: Precondition) -> None:
         """Remove the manifest and all its tags."""
         with self._database.write() as transaction:
             repo_row, manifest_row = _require(transaction, repo, digest)
+            when.check(f"manifest {digest}", digest)
             tags = transaction.execute("SELECT name FROM tag WHERE manifest_id = ?", (manifest_row,)).fetchall()
             transaction.execute("DELETE FROM tag WHERE manifest_id = ?", (manifest_row,))
             for (tag,) in tags:
@@ -95,14 +97,14 @@ class Manifests:
             transaction.execute("DELETE FROM manifest WHERE id = ?", (manifest_row,))
             crash_point("delete-manifest")
 
-    def tag(self, repo: str, tag: str, digest: Digest, *, if_match: Digest | None, if_absent: bool) -> None:
+    def tag(self, repo: str, tag: str, digest: Digest, when: Precondition) -> None:
         check_tag(tag)
         with self._database.write() as transaction:
             repo_row, manifest_row = _require(transaction, repo, digest)
-            _move_tag(transaction, repo_row, tag, manifest_row, digest, if_match=if_match, if_absent=if_absent)
+            _move_tag(transaction, repo_row, tag, manifest_row, digest, when=when)
             crash_point("tag-row")
 
-    def untag(self, repo: str, tag: str) -> None:
+    def untag(self, repo: str, tag: str, when: Precondition) -> None:
         with self._database.write() as transaction:
             found = transaction.execute(
                 "DELETE FROM tag WHERE name = ? AND repo_id = (SELECT id FROM repo WHERE name = ?) "
@@ -111,6 +113,7 @@ class Manifests:
             ).fetchone()
             if found is None:
                 raise _unknown(repo, tag)
+            when.check(f"tag {tag}", Digest.parse(found[1]))
             _note(transaction, found[0], tag, found[1], None)
             crash_point("untag-row")
 
@@ -287,24 +290,14 @@ def _insert_refs(
 
 
 def _move_tag(
-    transaction: sqlite3.Connection,
-    repo: int,
-    tag: str,
-    manifest: int,
-    digest: Digest,
-    *,
-    if_match: Digest | None,
-    if_absent: bool,
+    transaction: sqlite3.Connection, repo: int, tag: str, manifest: int, digest: Digest, *, when: Precondition
 ) -> None:
     found = transaction.execute(
         "SELECT m.digest FROM tag t JOIN manifest m ON m.id = t.manifest_id WHERE t.repo_id = ? AND t.name = ?",
         (repo, tag),
     ).fetchone()
     old = found[0] if found else None
-    if if_absent and old is not None:
-        raise TagConflict(f"tag {tag} exists already, at {old}", hint="choose another tag, or allow it to move")
-    if if_match is not None and old != str(if_match):
-        raise TagConflict(f"tag {tag} is at {old or 'nothing'}, not at {if_match}", hint="look at it again, then retry")
+    when.check(f"tag {tag}", Digest.parse(old) if old else None)
     if old == str(digest):
         return
     transaction.execute(

@@ -28,13 +28,13 @@ class Repositories:
         )
         return [name for (name,) in rows]
 
+    def exists(self, name: str) -> bool:
+        """Whether it holds anything; one that was emptied does not count."""
+        return self._database.row(_HOLDING, (name,)) is not None
+
     def known_id(self, name: str) -> int:
-        """Raises NameUnknown for a repository that never held anything, or was emptied."""
-        found = self._database.row(
-            "SELECT id FROM repo WHERE name = ? AND (EXISTS (SELECT 1 FROM manifest WHERE repo_id = repo.id) "
-            "OR EXISTS (SELECT 1 FROM repo_blob WHERE repo_id = repo.id))",
-            (name,),
-        )
+        """Raises NameUnknown."""
+        found = self._database.row(_HOLDING, (name,))
         if found is None:
             raise NameUnknown(f"no repository {name[:200]}", hint="`pybuild images` lists what is here")
         return int(found[0])
@@ -98,6 +98,10 @@ class Repositories:
         return found is not None
 
 
+_HOLDING = (
+    "SELECT id FROM repo WHERE name = ? AND (EXISTS (SELECT 1 FROM manifest WHERE repo_id = repo.id) "
+    "OR EXISTS (SELECT 1 FROM repo_blob WHERE repo_id = repo.id))"
+)
 _LINKED = (
     "SELECT 1 FROM repo r JOIN repo_blob rb ON rb.repo_id = r.id JOIN blob b ON b.digest = rb.digest "
     "WHERE r.name = ? AND rb.digest = ? AND b.state = 'live'"

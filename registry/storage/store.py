@@ -31,7 +31,7 @@ from registry.storage.leases import Lease
 from registry.storage.manifests import Manifests
 from registry.storage.repositories import Repositories
 from registry.storage.uploads import Upload, Uploads
-from registry.storage.values import CacheEntry, Collected, StoredBlob, StoredManifest, StoredTag
+from registry.storage.values import ANYHOW, CacheEntry, Collected, Precondition, StoredBlob, StoredManifest, StoredTag
 
 LAYOUT = "1"
 GRACE_SECONDS = 3600.0
@@ -114,6 +114,9 @@ class ContentStore:
         """Names of those that have a manifest, in the order of their bytes."""
         return self._repositories.names(after, limit)
 
+    def has_repository(self, repo: str) -> bool:
+        return self._repositories.exists(repo)
+
     def link_blob(self, repo: str, *digests: Digest) -> None:
         """Let a repository read stored blobs, and keep them for an hour. Raises BlobUnknown."""
         self._repositories.link(repo, digests)
@@ -141,8 +144,7 @@ class ContentStore:
         expected: Digest | None = None,
         sparse: bool = False,
         adopt: bool = False,
-        if_match: Digest | None = None,
-        if_absent: bool = False,
+        when: Precondition = ANYHOW,
     ) -> Digest:
         """Store a manifest or index and point tags to it: all in one transaction, or nothing.
 
@@ -155,8 +157,7 @@ class ContentStore:
             sparse: an index may name images that are not here.
             adopt: link what the store holds of its children to the repository first. For callers on this machine, who
                 may read the whole store; never for a client of the registry.
-            if_match: each tag must be at this digest now.
-            if_absent: no tag may exist yet.
+            when: holds for each tag, or without tags for the manifest itself.
 
         Raises:
             ManifestInvalid, DigestInvalid, SizeInvalid, ManifestTooLarge, TagInvalid: the content is wrong.
@@ -164,31 +165,28 @@ class ContentStore:
             TagConflict: a condition is not met.
         """
         return self._manifests.put(
-            repo, content, media_type, tags=tags, expected=expected, sparse=sparse, adopt=adopt,
-            if_match=if_match, if_absent=if_absent,
-        )  # fmt: skip
+            repo, content, media_type, tags=tags, expected=expected, sparse=sparse, adopt=adopt, when=when
+        )
 
     def manifest(self, repo: str, ref: str | Digest) -> StoredManifest:
         """By tag (str) or digest. Raises ManifestUnknown."""
         return self._manifests.get(repo, ref)
 
-    def delete_manifest(self, repo: str, digest: Digest) -> None:
-        """Remove a manifest and all its tags. Raises ManifestUnknown."""
-        self._manifests.delete(repo, digest)
+    def delete_manifest(self, repo: str, digest: Digest, *, when: Precondition = ANYHOW) -> None:
+        """Remove a manifest and all its tags. Raises ManifestUnknown, TagConflict."""
+        self._manifests.delete(repo, digest, when)
 
     def tags(self, repo: str, *, after: str = "", limit: int | None = None) -> list[str]:
         """In the order of their bytes. Raises NameUnknown."""
         return self._manifests.tags(repo, after, limit)
 
-    def tag(
-        self, repo: str, tag: str, digest: Digest, *, if_match: Digest | None = None, if_absent: bool = False
-    ) -> None:
+    def tag(self, repo: str, tag: str, digest: Digest, *, when: Precondition = ANYHOW) -> None:
         """Point a tag to a manifest of the same repository. Raises ManifestUnknown, TagInvalid, TagConflict."""
-        self._manifests.tag(repo, tag, digest, if_match=if_match, if_absent=if_absent)
+        self._manifests.tag(repo, tag, digest, when)
 
-    def untag(self, repo: str, tag: str) -> None:
-        """Remove the tag only. Raises ManifestUnknown."""
-        self._manifests.untag(repo, tag)
+    def untag(self, repo: str, tag: str, *, when: Precondition = ANYHOW) -> None:
+        """Remove the tag only. Raises ManifestUnknown, TagConflict."""
+        self._manifests.untag(repo, tag, when)
 
     def images(self) -> list[StoredTag]:
         """Every tag of every repository."""

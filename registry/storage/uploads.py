@@ -133,13 +133,15 @@ class Upload:
         return digest
 
     def cancel(self) -> None:
+        """The file goes first: on a full disk, that makes room for the transaction that forgets the upload."""
         with self._guard, explained(self._root):
-            with self._uploads.database.write(durable=False) as transaction:
-                transaction.execute("DELETE FROM upload WHERE id = ?", (self.id,))
-                crash_point("upload-cancel-row")
             self._close()
             with suppress(FileNotFoundError):
                 os.unlink(self._path)
+            crash_point("upload-cancel-unlinked")
+            with self._uploads.database.write(durable=False) as transaction:
+                transaction.execute("DELETE FROM upload WHERE id = ?", (self.id,))
+                crash_point("upload-cancel-row")
 
     def _begin(self) -> Hasher:
         """Open and lock the file, and have the hash of what is in it."""

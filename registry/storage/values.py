@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from registry.errors import TagConflict
 from registry.model import Digest, ImageConfig, Manifest, Reference
 
 
@@ -68,3 +69,30 @@ class StoredBlob:
     linked: bool  # some repository has it
     cached: bool  # a record of the build cache speaks of it
     leased: bool  # somebody works with it
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """Where a tag must be before it is moved or removed, looked at in the very transaction that changes it.
+
+    The form is that of RFC 9110, 13.1 (If-Match, If-None-Match). By default anything is fine.
+    """
+
+    one_of: frozenset[Digest] | None = None  # it must exist, at one of these; None: no matter
+    none_of: frozenset[Digest] = frozenset()  # it must not be at one of these
+    must_exist: bool = False
+    must_be_new: bool = False
+
+    def check(self, what: str, now: Digest | None) -> None:
+        """Raises TagConflict. `what` is named in its message; `now` is where it is, None if it does not exist."""
+        if now is None:
+            if self.must_exist or self.one_of is not None:
+                raise TagConflict(f"{what} does not exist", hint="look at it again, then retry")
+            return
+        if self.must_be_new:
+            raise TagConflict(f"{what} exists already, at {now}", hint="choose another tag, or allow it to move")
+        if (self.one_of is not None and now not in self.one_of) or now in self.none_of:
+            raise TagConflict(f"{what} is at {now} now", hint="look at it again, then retry")
+
+
+ANYHOW = Precondition()

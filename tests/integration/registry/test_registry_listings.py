@@ -1,5 +1,6 @@
 """Lists (distribution-spec "Listing Tags", "Listing Referrers"; Docker's catalog)."""
 
+import json
 import re
 
 import pytest
@@ -132,6 +133,16 @@ class TestReferrers:
         registry.ask("DELETE", f"/v2/app/manifests/{digest}")
         assert registry.ask("GET", f"/v2/app/referrers/{subject}").json["manifests"] == []
 
+    def test_that_an_older_client_lists_under_a_tag_are_listed_once(self, registry: Registry) -> None:
+        """The fallback tag schema: the client keeps an index of the referrers under sha256-<hex>."""
+        subject = Digest.of(b"subject")
+        digest = self.refer(registry, subject, 1)
+        there = registry.ask("GET", f"/v2/app/referrers/{subject}").json
+        body = json.dumps(there).encode()
+        assert registry.put_manifest(body, f"/v2/app/manifests/sha256-{subject.encoded}", OCI_INDEX).status == 201
+        listed = registry.ask("GET", f"/v2/app/referrers/{subject}").json["manifests"]
+        assert [entry["digest"] for entry in listed] == [str(digest)]
+
     def test_of_what_nobody_knows_are_none_because_oras_asks_so_whether_we_list_them(self, registry: Registry) -> None:
         answer = registry.ask("GET", f"/v2/never/referrers/sha256:{'0' * 64}")
         assert (answer.status, answer.headers["content-type"]) == (200, OCI_INDEX)
@@ -151,3 +162,14 @@ def test_extensions_are_discoverable(registry: Registry) -> None:
     for path in ("/v2/_oci/ext/discover", "/v2/app/_oci/ext/discover"):
         (only,) = registry.ask("GET", path).json["extensions"]
         assert only["endpoints"] == ["_oci/ext/discover"]
+
+
+@pytest.mark.parametrize("path", [TAGS, "/v2/_catalog", f"/v2/app/referrers/{Digest.of(b'x')}"])
+def test_lists_that_the_client_has_are_not_sent_again(registry: Registry, path: str) -> None:
+    registry.push_image(tag="1")
+    seen = registry.ask("GET", path).headers["etag"]
+    again = registry.ask("GET", path, headers={"If-None-Match": seen})
+    assert (again.status, again.body, again.headers["etag"]) == (304, b"", seen)
+    registry.push_image("other")
+    registry.push_image(tag="2", subject={"mediaType": OCI_MANIFEST, "digest": str(Digest.of(b"x")), "size": 1})
+    assert registry.ask("GET", path, headers={"If-None-Match": seen}).status == 200

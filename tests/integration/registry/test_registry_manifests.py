@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -118,13 +119,86 @@ class TestConditionalPush:
         assert self.push(registry, b"first", If_None_Match="*") == 201
         assert self.push(registry, b"second", If_None_Match="*") == 412
 
-    @pytest.mark.parametrize(
-        "condition", [{"If_Match": "*"}, {"If_Match": '"a", "b"'}, {"If_None_Match": '"sha256:x"'}]
-    )
-    def test_that_can_not_be_checked_is_refused_not_ignored(
-        self, registry: Registry, condition: dict[str, str]
+    def test_answers_with_the_tag_to_go_on_from(self, registry: Registry) -> None:
+        answer = registry.put_manifest(registry.image(layer=b"a"), f"{PATH}/1")
+        assert answer.headers["etag"] == f'"{answer.headers["docker-content-digest"]}"'
+        assert self.push(registry, b"b", If_Match=answer.headers["etag"]) == 201
+
+    @pytest.mark.parametrize(("condition", "status"), [({"If_Match": "*"}, 412), ({"If_Match": ""}, 400)])
+    def test_that_does_not_hold_or_can_not_be_read_is_refused(
+        self, registry: Registry, condition: dict[str, str], status: int
     ) -> None:
-        assert self.push(registry, b"x", **condition) == 400
+        assert self.push(registry, b"x", **condition) == status
+        assert registry.ask("HEAD", f"{PATH}/1").status == 404
+
+    def test_of_several_tags_moves_all_or_none(self, registry: Registry) -> None:
+        seen = registry.push_image(tag="1", layer=b"seen")
+        registry.push_image(tag="2", layer=b"other")
+        content = registry.image(layer=b"mine")
+        path = f"{PATH}/{Digest.of(content)}?tag=1&tag=2"
+        assert registry.put_manifest(content, path, headers={"If-Match": f'"{seen}"'}).status == 412
+        assert registry.ask("HEAD", f"{PATH}/1").headers["docker-content-digest"] == str(seen)
+
+    @pytest.mark.parametrize("by_tag", [True, False])
+    def test_has_its_twin_in_delete(self, registry: Registry, by_tag: bool) -> None:
+        digest = registry.push_image()
+        at = f"{PATH}/{1 if by_tag else digest}"
+        refused = registry.ask("DELETE", at, headers={"If-Match": f'"{Digest.of(b"other")}"'})
+        assert (refused.status, registry.ask("HEAD", at).status) == (412, 200)
+        assert registry.ask("DELETE", at, headers={"If-None-Match": "*"}).status == 412
+        assert registry.ask("DELETE", at, headers={"If-Match": f'"{digest}"'}).status == 202
+        assert registry.ask("HEAD", at).status == 404
+
+    def test_loses_to_nobody_when_many_add_to_one_tag_at_once(self, registry: Registry) -> None:
+        """As signers that keep a list under a tag: each reads, adds itself, and writes only if nobody was faster."""
+        path = f"{PATH}/sha256-{'a' * 64}.sig"
+        registry.put_manifest(registry.image(signers=[]), path)
+
+        def sign(name: int) -> None:
+            client = Client(registry.port)
+            status = 412
+            while status == 412:
+                seen = client.ask("GET", path)
+                content = json.dumps({**seen.json, "signers": [*seen.json["signers"], name]}).encode()
+                status = client.put_manifest(content, path, headers={"If-Match": seen.headers["etag"]}).status
+            client.agent.close()
+            assert status == 201
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(sign, range(8)))
+        assert sorted(registry.ask("GET", path).json["signers"]) == list(range(8))
+
+    def test_that_does_not_hold_for_a_read_is_412(self, registry: Registry) -> None:
+        digest = registry.push_image()
+        assert registry.ask("GET", f"{PATH}/1", headers={"If-Match": f'"{Digest.of(b"x")}"'}).status == 412
+        assert registry.ask("GET", f"{PATH}/1", headers={"If-Match": f'"{digest}"'}).status == 200
+
+
+class TestNamedByTheRegistryThatIsMeant:
+    """`?ns=`, as a client does that uses us as its mirror."""
+
+    def test_is_served_from_what_was_pulled_from_there(self, registry: Registry) -> None:
+        digest = registry.push_image("quay.io/team/app")
+        answer = registry.ask("GET", "/v2/team/app/manifests/1?ns=quay.io")
+        assert (answer.status, answer.headers["docker-content-digest"]) == (200, str(digest))
+        assert answer.headers["oci-namespace"] == "quay.io"
+        layer = answer.json["layers"][0]["digest"]
+        assert registry.ask("GET", f"/v2/team/app/blobs/{layer}?ns=quay.io").body == b"layer"
+        assert registry.ask("GET", f"/v2/team/app/blobs/{layer}").status == 404
+
+    def test_that_nothing_is_here_of_is_asked_by_the_path_alone(self, registry: Registry) -> None:
+        registry.push_image("team/app")
+        answer = registry.ask("GET", "/v2/team/app/manifests/1?ns=quay.io")
+        assert answer.status == 200
+        assert "oci-namespace" not in answer.headers
+
+    def test_moves_no_push(self, registry: Registry) -> None:
+        registry.push_image("quay.io/team/app")
+        assert registry.put_manifest(registry.image("team/app"), "/v2/team/app/manifests/2?ns=quay.io").status == 201
+        assert registry.ask("GET", "/v2/quay.io/team/app/tags/list").json["tags"] == ["1"]
+
+    def test_that_is_no_registry_is_refused(self, registry: Registry) -> None:
+        assert registry.ask("GET", "/v2/app/manifests/1?ns=..").code == "NAME_INVALID"
 
 
 class TestRefusedManifest:

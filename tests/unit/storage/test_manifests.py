@@ -18,7 +18,7 @@ from registry.errors import (
     TagInvalid,
 )
 from registry.model import Descriptor, Digest, Index, Manifest, MediaType
-from registry.storage import ContentStore, StoredManifest
+from registry.storage import ContentStore, Precondition, StoredManifest
 from tests.unit.storage.conftest import Images
 
 OCI = MediaType.OCI_MANIFEST
@@ -199,23 +199,23 @@ class TestTags:
 
 
 class TestCompareAndSwap:
-    def test_if_absent_refuses_to_move(self, store: ContentStore, images: Images) -> None:
+    def test_that_must_be_new_refuses_to_move(self, store: ContentStore, images: Images) -> None:
         content = images.manifest("y")
         first = images.put("app", "x", "1")
         with pytest.raises(TagConflict):
-            store.put_manifest("app", content, OCI, tags=["new", "1"], adopt=True, if_absent=True)
+            store.put_manifest("app", content, OCI, tags=["new", "1"], adopt=True, when=Precondition(must_be_new=True))
         assert store.tags("app") == ["1"], "all tags or none"
         assert store.manifest("app", "1").digest == first
         with pytest.raises(ManifestUnknown):
             store.manifest("app", Digest.of(content))
 
-    def test_if_match_moves_only_from_there(self, store: ContentStore, images: Images) -> None:
+    def test_that_must_be_somewhere_moves_only_from_there(self, store: ContentStore, images: Images) -> None:
         first, second = images.put("app", "x", "1"), images.put("app", "y")
         with pytest.raises(TagConflict):
-            store.tag("app", "1", second, if_match=second)
+            store.tag("app", "1", second, when=Precondition(frozenset({second})))
         with pytest.raises(TagConflict):
-            store.tag("app", "absent", second, if_match=first)
-        store.tag("app", "1", second, if_match=first)
+            store.tag("app", "absent", second, when=Precondition(frozenset({first})))
+        store.tag("app", "1", second, when=Precondition(frozenset({first})))
         assert store.manifest("app", "1").digest == second
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from registry.errors import BlobUnknown, StoreError
 from registry.model import Digest
-from registry.server.state import SmallBlobs
+from registry.server.local import SmallBlobs
 from registry.storage import ContentStore
 
 
