@@ -38,7 +38,7 @@ from builder.plan.options import BaseImage, PlanOptions
 from builder.plan.planner import Plan, make_plan
 from builder.plan.vertices import ImageOp, RunOp, in_order
 from builder.progress import Listener, Reporter, Warned
-from builder.solver.keys import image_key
+from builder.solver.keys import image_key, pull_key
 from builder.solver.results import Tree
 from builder.solver.scheduler import run_graph
 from builder.solver.solve import Solver, VertexFailed
@@ -314,9 +314,11 @@ class _Build:
         known = None if self._request.no_cache else self._store.cache_get(key)
         if known is not None:
             return known.decode()
-        now = rfc3339(time.time())
-        self._store.cache_put(key, now.encode(), kind="image")
-        return now
+        now = rfc3339(time.time()).encode()
+        if self._request.no_cache:
+            self._store.cache_put(key, now, kind="image")
+            return now.decode()
+        return self._store.cache_settle(key, now, kind="image").decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,12 +370,16 @@ class StoreBases:
         return found
 
     def _pulled(self, reference: Reference, at: Position) -> StoredImage:
+        from builder.solver.turns import turn
         from registry.client import pull
 
         step = self.reporter.start(f"[internal] pull {reference}")
         try:
-            pull(self.store, reference, platform=self.request.platform, progress=step)
-            found = find_image(self.store, reference, self.request.platform)
+            with turn(self.store.root, pull_key(reference, self.request.platform), step.update):
+                known = None if self.request.pull else self._local(reference)  # another build may have been first
+                if known is None:
+                    pull(self.store, reference, platform=self.request.platform, progress=step)
+                found = known or find_image(self.store, reference, self.request.platform)
         except RegistryError as error:
             step.failed(str(error))
             hint = error.hint or "check the name, or pull it by hand to see more"

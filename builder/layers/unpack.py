@@ -1,14 +1,10 @@
 """Images into snapshots: what is missing of a chain of layers is unpacked, each layer once on this machine."""
 
-import contextlib
-import fcntl
 import io
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 from uuid import uuid4
 
@@ -19,6 +15,7 @@ from registry.client.progress import Progress, Silent
 from registry.model.digest import Digest, chain_ids
 from registry.model.image_config import ImageConfig
 from registry.model.manifest import Descriptor, Manifest
+from runner.kernel.locks import alone, doze
 
 if TYPE_CHECKING:
     from registry.storage import ContentStore
@@ -33,8 +30,18 @@ def unpack_image(
     manifest: Manifest,
     config: ImageConfig,
     progress: Progress | None = None,
+    *,
+    wait: Callable[[int], None] = doze,
 ) -> str | None:
     """Make sure that an image's root filesystem is there; several processes may ask at once, one of them works.
+
+    Args:
+        store: has the layers.
+        snapshots: get them.
+        manifest: names them.
+        config: has their diff IDs.
+        progress: told how far it is; may raise to end it.
+        wait: as of alone(), while another works.
 
     Returns:
         The name of its topmost snapshot; None if the image has no layers.
@@ -54,7 +61,7 @@ def unpack_image(
     parents = [None, *names]
     for step in map(_Step, manifest.layers, diff_ids, names, parents):
         if not snapshots.exists(step.name):
-            with _alone(snapshots.root, step.name):
+            with alone(snapshots.root / f"{step.name.partition(':')[2][:32]}.lock", wait):
                 if not snapshots.exists(step.name):  # another process may have done it while we waited
                     _unpack(step, store, snapshots, progress)
     return names[-1]
@@ -105,28 +112,3 @@ class _Told(io.RawIOBase):
             self._next = time.monotonic() + _TELL_SECONDS
             self._tell(self._done)
         return data
-
-
-@contextlib.contextmanager
-def _alone(directory: Path, name: str) -> Iterator[None]:
-    """Be the only one on this machine who unpacks `name`. The lock dies with its holder."""
-    path = directory / f"{name.partition(':')[2][:32]}.lock"
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if _still_there(path, handle):
-                try:
-                    yield
-                finally:
-                    path.unlink()
-                return
-        finally:
-            os.close(handle)
-
-
-def _still_there(path: Path, handle: int) -> bool:
-    """Whether the file that we locked still has its name; whoever held it before us has removed it."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.stat(path), os.fstat(handle))
-    return False

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from builder.snapshots import Snapshot, Snapshots
     from runner.container.client import Supervisor
 
+_POLL = 0.05  # seconds between two looks at a lock of another build
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE: what file systems stamp files with; behind time.time() by up to a tick
 
 
@@ -59,7 +60,6 @@ class Workshop:
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
         self._opened = contextlib.ExitStack()
-        self._unpacking: dict[str, threading.Lock] = {}
         self._supervisor: Supervisor | None = None
         self._snapshots: Snapshots | None = None
         self._networks: NetworkPool | None = None
@@ -77,12 +77,14 @@ class Workshop:
     def snapshots(self) -> "Snapshots":
         """Opened by the first step that must really be done, which also removes what killed builds have left."""
         from builder.snapshots import Snapshots
+        from builder.solver.turns import sweep_turns
 
         with self._lock:
             if self._snapshots is None:
                 must_be_able_to_mount()
                 self._snapshots = self._opened.enter_context(Snapshots(self.root))
                 self._snapshots.sweep()
+                sweep_turns(self.root)
                 if self.has_commands:
                     _ = self.supervisor  # returns before it is ready
             return self._snapshots
@@ -126,15 +128,26 @@ class Workshop:
         """The name of the snapshot that holds `tree`, made from its layers if it is not there."""
         if tree.chain is None or self.snapshots.exists(tree.chain):
             return tree.chain
-        with self._lock:
-            lock = self._unpacking.setdefault(tree.chain, threading.Lock())
-        with lock:
-            from builder.layers import unpack_image
+        from builder.layers import unpack_image
 
-            # Only the layers and their diff IDs matter for unpacking; the config blob is not looked at.
-            manifest = Manifest(MediaType.OCI_MANIFEST, Descriptor(MediaType.OCI_CONFIG, _NO_CONFIG, 0), tree.layers)
-            config = ImageConfig(native(), rootfs=RootFs(tree.diff_ids))
-            return unpack_image(self.store, self.snapshots, manifest, config, step)
+        # Only the layers and their diff IDs matter for unpacking; the config blob is not looked at.
+        manifest = Manifest(MediaType.OCI_MANIFEST, Descriptor(MediaType.OCI_CONFIG, _NO_CONFIG, 0), tree.layers)
+        config = ImageConfig(native(), rootfs=RootFs(tree.diff_ids))
+        progress = _UntilCanceled(self.cancellation, step)
+        return unpack_image(self.store, self.snapshots, manifest, config, progress, wait=self._doze)
+
+    def alone(self, work: Digest, step: Step) -> contextlib.AbstractContextManager[None]:
+        """While the body runs, no other step of any build on this root does the work of that key: see turn().
+
+        Raises Canceled: this build ended while it waited; the other one knows nothing of that.
+        """
+        from builder.solver.turns import turn
+
+        return turn(self.root, work, step.update, self._doze)
+
+    def _doze(self, holder: int) -> None:
+        del holder
+        self.cancellation.wait(_POLL)
 
     @contextlib.contextmanager
     def view(self, tree: Tree, step: Step | None = None) -> Iterator[int]:
@@ -204,6 +217,19 @@ class Workshop:
     def _now(self) -> str:
         """RFC 3339; the user's epoch if there is one."""
         return rfc3339(time.time() if self.epoch is None else self.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class _UntilCanceled:
+    """Progress of something long that ends with the build."""
+
+    cancellation: Cancellation
+    step: Step | None
+
+    def update(self, what: str, status: str, current: int = 0, total: int = 0) -> None:
+        self.cancellation.check()
+        if self.step is not None:
+            self.step.update(what, status, current, total)
 
 
 def must_be_able_to_mount() -> None:

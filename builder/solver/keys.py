@@ -9,7 +9,7 @@ steps after it hit again.
 from collections.abc import Sequence
 
 from builder.plan.vertices import CopyOp, InlineFile, MkdirOp, RunOp, canonical
-from registry.model import Digest
+from registry.model import Digest, Platform, Reference
 
 _VERSION = 1  # raise it when a step of the same definition makes something else than before
 
@@ -55,6 +55,11 @@ def _renumbered(order: Sequence[int]) -> list[int]:
 def image_key(config: bytes) -> Digest:
     """Under which the time of making is kept of an image whose config, times aside, is `config`."""
     return _key({"kind": "image", "config": str(Digest.of(config))})
+
+
+def pull_key(reference: Reference, platform: Platform) -> Digest:
+    """Under which builds that need the same base image wait for the one that pulls it."""
+    return _key({"kind": "pull", "reference": str(reference), "platform": str(platform)})
 
 
 def _key(parts: dict[str, object]) -> Digest:

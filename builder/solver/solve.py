@@ -56,6 +56,19 @@ class VertexFailed(Exception):
 
 
 @dataclass
+class _Look:
+    """What is known of a step before it is done."""
+
+    parent: Tree
+    names: list[str | None]  # of its sources
+    linked: bool = False
+    keys: list[Digest] = field(default_factory=list)  # that were asked for; the last one is told by content alone
+    contents: list[Digest] = field(default_factory=list)
+    above: "tuple[Above, ...]" = ()
+    layer: MadeLayer | None = None
+
+
+@dataclass
 class Solver:
     """Solves the vertices of one build. `made` collects the layers by their vertices' digests."""
 
@@ -67,7 +80,7 @@ class Solver:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._foreign: set[Digest | None] = set()  # keys found in other machines' caches
+        self._foreign: set[Digest] = set()  # keys found in other machines' caches
 
     def solve(self, vertex: Vertex, inputs: Sequence[Files]) -> Files:
         """For run_graph.
@@ -109,7 +122,8 @@ class Solver:
             case HttpOp() as op:
                 from builder.ops.web import fetch
 
-                file, cached = fetch(op, self.shop, step)
+                with self.shop.alone(vertex.digest, step):
+                    file, cached = fetch(op, self.shop, step)
                 if cached:
                     self.ledger.hit(vertex)
                 return file, cached
@@ -129,44 +143,60 @@ class Solver:
         """The step's layer: known by its definition, known by what it takes from its sources, or made."""
         below, *sources = inputs
         assert isinstance(below, TreeFiles), "a step stands on a file system"
-        parent, epoch = below.tree, self.shop.epoch
-        names = [source.name for source in sources]
-        contents: list[Digest] = []
-        keys = [fast_key(op, parent.chain, names, epoch)]
-        layer = self._known(keys[0], vertex)
-        linked = isinstance(op, CopyOp) and op.link
-        above: tuple[Above, ...] = ()
-        if layer is None and not isinstance(op, MkdirOp) and (sources or linked):
-            contents = self._contents(op, sources, step)
-            keys.append(slow_key(op, parent.chain, contents, epoch))
-            layer = self._known(keys[-1], vertex)
-            if layer is None and isinstance(op, CopyOp) and linked:
-                above = self._above(op, parent, step)
-                keys.append(slow_key(op, f"linked {above}", contents, epoch))
-                layer = self._known(keys[-1], vertex)
-        cached = layer is not None
-        foreign = keys[-1] in self._foreign
-        if layer is not None and len(keys) == 1 and not foreign:
-            self.ledger.hit(vertex, keys[0])
-            layer = packed(layer, self.shop.compression, self.shop.store, self.shop.lease)
+        look = self._look(vertex, op, below.tree, sources, step)
+        if look.layer is None and not vertex.no_cache:
+            with self.shop.alone(look.keys[-1], step):
+                # Whoever did the same meanwhile was first: its layer, and its time, are the result for all.
+                look.layer = self._known(look.keys[-1], vertex)
+                layer, cached = self._settle(vertex, op, look, sources, step)
         else:
-            # What lies below a linked layer is no reason to make it again.
-            parts = self.ledger.parts(vertex, ["" if linked else parent.chain, *names], contents, epoch)
-            if layer is not None:
-                self.ledger.hit(vertex, *reversed(keys))
-                self._keep(layer, vertex, parts, *(keys if foreign else keys[:-1]))
-                layer = packed(layer, self.shop.compression, self.shop.store, self.shop.lease)
-            else:
-                self.ledger.missed(vertex, parts, self._selected)
-                change = self._change(op, sources, parent, step, above)
-                layer = self.shop.make_layer(parent, step, change, self._floor() if linked else None)
-                self._keep(layer, vertex, parts, *keys)
-                self.ledger.made(vertex, *reversed(keys))
-        for digest in contents:
+            layer, cached = self._settle(vertex, op, look, sources, step)
+        for digest in look.contents:
             self.shop.selections.pop(str(digest), None)
         with self._lock:
             self.made[vertex.digest] = layer
-        return TreeFiles(parent.on_top(layer)), cached
+        return TreeFiles(below.tree.on_top(layer)), cached
+
+    def _look(self, vertex: Vertex, op: StepOp, parent: Tree, sources: Sequence[Files], step: Step) -> "_Look":
+        """Find the step's layer in the cache, by what costs least first."""
+        epoch = self.shop.epoch
+        names = [source.name for source in sources]
+        look = _Look(parent, names)
+        linked = look.linked = isinstance(op, CopyOp) and op.link
+        if (fast := fast_key(op, parent.chain, names, epoch)) is not None:
+            look.keys.append(fast)
+            look.layer = self._known(fast, vertex)
+        if look.layer is None and not isinstance(op, MkdirOp) and (sources or linked):
+            look.contents = self._contents(op, sources, step)
+            look.keys.append(slow_key(op, parent.chain, look.contents, epoch))
+            look.layer = self._known(look.keys[-1], vertex)
+            if look.layer is None and isinstance(op, CopyOp) and linked:
+                look.above = self._above(op, parent, step)
+                look.keys.append(slow_key(op, f"linked {look.above}", look.contents, epoch))
+                look.layer = self._known(look.keys[-1], vertex)
+        return look
+
+    def _settle(
+        self, vertex: Vertex, op: StepOp, look: "_Look", sources: Sequence[Files], step: Step
+    ) -> tuple[MadeLayer, bool]:
+        """The layer that was found, or a new one; noted under every key that it was not known by."""
+        shop, keys, layer, parent = self.shop, look.keys, look.layer, look.parent
+        foreign = keys[-1] in self._foreign
+        if layer is not None and len(keys) == 1 and not foreign:
+            self.ledger.hit(vertex, keys[0])
+            return packed(layer, shop.compression, shop.store, shop.lease), True
+        # What lies below a linked layer is no reason to make it again.
+        parts = self.ledger.parts(vertex, ["" if look.linked else parent.chain, *look.names], look.contents, shop.epoch)
+        if layer is not None:
+            self.ledger.hit(vertex, *reversed(keys))
+            self._keep(layer, vertex, parts, *(keys if foreign else keys[:-1]))
+            return packed(layer, shop.compression, shop.store, shop.lease), True
+        self.ledger.missed(vertex, parts, self._selected)
+        change = self._change(op, sources, parent, step, look.above)
+        layer = shop.make_layer(parent, step, change, self._floor() if look.linked else None)
+        self._keep(layer, vertex, parts, *keys)
+        self.ledger.made(vertex, *reversed(keys))
+        return layer, False
 
     def _selected(self, digest: str) -> "FileMap | None":
         files = self.shop.selections.get(digest)
@@ -211,9 +241,9 @@ class Solver:
 
         return lambda snapshot: make_directory(op, snapshot)
 
-    def _known(self, key: Digest | None, vertex: Vertex) -> MadeLayer | None:
+    def _known(self, key: Digest, vertex: Vertex) -> MadeLayer | None:
         """A layer of the cache, if its blob is still there; from now on it stays there until this build ends."""
-        if key is None or vertex.no_cache:
+        if vertex.no_cache:
             return None
         record = self.shop.store.cache_get(key)
         layer = MadeLayer.parse(record) if record is not None else None
@@ -233,13 +263,12 @@ class Solver:
                 return layer
         return None
 
-    def _keep(self, layer: MadeLayer, vertex: Vertex, parts: "Parts", *keys: Digest | None) -> None:
+    def _keep(self, layer: MadeLayer, vertex: Vertex, parts: "Parts", *keys: Digest) -> None:
         from builder.cache.parts import to_json
 
         record = layer.to_bytes(name=vertex.name, parts=to_json(parts))
         for key in keys:
-            if key is not None:
-                self.shop.store.cache_put(key, record, [layer.descriptor.digest])
+            self.shop.store.cache_put(key, record, [layer.descriptor.digest])
 
     def _floor(self) -> int:
         """The oldest time that files of a step get."""

@@ -1,0 +1,214 @@
+"""Builds on one root at the same time: what is the same is done once, and nobody spoils another's work."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.build import Builder, BuildRequest, BuildResult
+from builder.cache.mounts import mount_name
+
+if TYPE_CHECKING:
+    from tests.integration.builds.conftest import Bench
+
+pytestmark = pytest.mark.root
+
+# A step that says on the outside that it runs, and goes on when it is told so there.
+SLOW = (
+    "RUN --mount=type=cache,id=meet,target=/m echo begun >> /m/count; "
+    "until test -e /m/go; do sleep 0.05; done; echo done > /x\n"
+)
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+@dataclass
+class Running:
+    """A `pybuild build` in a process of its own, and what it has said so far."""
+
+    process: subprocess.Popen[bytes]
+    told: Path
+
+    @property
+    def progress(self) -> str:
+        return self.told.read_text(errors="replace")
+
+    def says(self, text: str) -> None:
+        until(lambda: text in self.progress, f"{text!r} in: {self.progress}")
+
+    def ends(self, code: int = 0) -> str:
+        """Its standard output."""
+        output, _ = self.process.communicate(timeout=60)
+        assert self.process.returncode == code, self.progress
+        return output.decode().strip()
+
+
+@dataclass
+class Meeting:
+    bench: "Bench"
+    path: Path
+    running: list[Running]
+
+    @property
+    def shared(self) -> Path:
+        """The cache mount, from the outside."""
+        return self.bench.root / "cache-mounts" / mount_name("meet")
+
+    @property
+    def begun(self) -> int:
+        with contextlib.suppress(FileNotFoundError):
+            return len((self.shared / "count").read_text().splitlines())
+        return 0
+
+    def go_on(self) -> None:
+        (self.shared / "go").touch()
+
+    def start(self, *words: str) -> Running:
+        told = self.path / f"told-{len(self.running)}"
+        with told.open("wb") as stderr:
+            process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "pybuild.cli.main", "--root", self.bench.root, "build", "--network", "none",
+                    *words, self.bench.context,
+                ],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                process_group=0,
+            )  # fmt: skip
+        self.running.append(Running(process, told))
+        return self.running[-1]
+
+
+@pytest.fixture
+def meeting(bench: "Bench", ram_path: Path) -> Iterator[Meeting]:
+    meeting = Meeting(bench, ram_path, [])
+    try:
+        yield meeting
+    finally:
+        for each in meeting.running:
+            each.process.kill()
+            each.process.communicate()
+
+
+class TestTwoProcesses:
+    def test_a_step_of_both_is_done_once(self, meeting: Meeting, base: str) -> None:
+        meeting.bench.write({"Dockerfile": base + SLOW})
+        first = meeting.start()
+        until(lambda: meeting.begun == 1, "the step begins")
+        second = meeting.start()
+        second.says(f"waiting for another build (process {first.process.pid})")
+        meeting.go_on()
+        assert second.ends() == first.ends()
+        assert meeting.begun == 1
+        assert "CACHED" in second.progress
+
+    def test_one_that_is_killed_is_noticed_and_the_other_takes_over(self, meeting: Meeting, base: str) -> None:
+        meeting.bench.write({"Dockerfile": base + SLOW})
+        first = meeting.start()
+        until(lambda: meeting.begun == 1, "the step begins")
+        second = meeting.start()
+        second.says("waiting for another build")
+        first.process.send_signal(signal.SIGKILL)
+        until(lambda: meeting.begun == 2, "the step begins again")
+        meeting.go_on()
+        second.ends()
+        assert not list((meeting.bench.root / "steps").iterdir())
+
+    def test_an_interrupt_of_the_one_that_waits_ends_only_that(self, meeting: Meeting, base: str) -> None:
+        meeting.bench.write({"Dockerfile": base + SLOW})
+        first = meeting.start()
+        until(lambda: meeting.begun == 1, "the step begins")
+        second = meeting.start()
+        second.says("waiting for another build")
+        second.process.send_signal(signal.SIGINT)
+        second.ends(130)
+        meeting.go_on()
+        first.ends()
+        assert meeting.begun == 1
+
+    def test_when_the_first_one_fails_the_other_tries_itself(self, meeting: Meeting, base: str) -> None:
+        """It may have been given other secrets, or the network is back."""
+        step = SLOW.replace("echo done > /x", "test $(wc -l < /m/count) = 2")
+        meeting.bench.write({"Dockerfile": base + step})
+        first = meeting.start()
+        until(lambda: meeting.begun == 1, "the step begins")
+        second = meeting.start()
+        second.says("waiting for another build")
+        meeting.go_on()
+        first.ends(4)
+        second.ends()
+        assert meeting.begun == 2
+
+    def test_who_wants_no_cache_waits_for_nobody_and_spoils_nothing(self, meeting: Meeting, base: str) -> None:
+        meeting.bench.write({"Dockerfile": base + SLOW})
+        running = [meeting.start("--no-cache"), meeting.start("--no-cache")]
+        until(lambda: meeting.begun == 2, "both begin")
+        meeting.go_on()
+        for each in running:
+            each.ends()
+        again = meeting.start()
+        again.ends()
+        assert again.progress.count("CACHED") == 3
+
+    def test_copies_of_the_same_files_are_one_step_whatever_else_changed(self, meeting: Meeting, base: str) -> None:
+        meeting.bench.write({"Dockerfile": base + "COPY f /f\n" + SLOW, "f": "1", "more": "not copied"})
+        first = meeting.start()
+        until(lambda: meeting.begun == 1, "the step begins")
+        meeting.bench.write({"more": "another"})
+        os.utime(meeting.bench.context / "f", (1, 1))
+        second = meeting.start()
+        second.says("waiting for another build")
+        meeting.go_on()
+        assert second.ends() == first.ends()
+        assert meeting.begun == 1
+
+
+def test_builds_that_begin_together_give_one_image(meeting: Meeting, base: str) -> None:
+    meeting.bench.write({"Dockerfile": base + "RUN echo 1 > /1\nENV A=1\nRUN echo 2 > /2\n"})
+    running = [meeting.start("-t", f"app:{number}") for number in range(3)]
+    assert len({each.ends() for each in running}) == 1
+
+
+def test_builds_in_threads_of_one_process_share_steps(bench: "Bench", base: str, meeting: Meeting) -> None:
+    bench.write({"Dockerfile": base + SLOW})
+    results: list[BuildResult] = []
+
+    def build() -> None:
+        request = BuildRequest(context=str(bench.context), network="none")
+        results.append(Builder(bench.root, bench.store).build(request))
+
+    threads = [threading.Thread(target=build) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    until(lambda: meeting.begun == 1, "the step begins")
+    meeting.go_on()
+    for thread in threads:
+        thread.join(60)
+    assert len({result.image_id for result in results}) == 1
+    assert len(results) == 2
+    assert meeting.begun == 1
+
+
+def test_stages_that_come_to_the_same_step_by_other_ways_do_it_once(bench: "Bench", base: str) -> None:
+    """Their files are equal, so the steps after them are the same work, though the graph has two."""
+    built = bench.build(
+        base
+        + "FROM base AS a\nRUN echo 1 > /f\nRUN echo once\n"
+        + "FROM base AS b\nRUN printf '1\\n' > /f\nRUN echo once\n"
+        + "FROM scratch\nCOPY --from=a /f /a\nCOPY --from=b /f /b\n"
+    )
+    assert built.output.count("once") == 1
