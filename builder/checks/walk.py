@@ -281,7 +281,9 @@ class _StageWalk:
         kind, target, source, identity = (
             self._expand(word).text for word in (mount.type, mount.target, mount.source, mount.id)
         )
-        for word in (mount.sharing, mount.mode, mount.uid, mount.gid, mount.size, mount.env):
+        for word in (mount.sharing, mount.mode, mount.uid, mount.gid, mount.size, mount.env or ""):
+            self._expand(word)
+        for _, word in mount.switches:
             self._expand(word)
         interface = self._state.interface
         if kind == "secret":

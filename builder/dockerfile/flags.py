@@ -139,6 +139,32 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise FlagFault(f"--{name} can't be {value!r}", value, hint=hint)
 
 
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What `RUN --device` asks for, by its CDI name."""
+
+    name: str
+    required: bool
+
+
+def parse_device(text: str) -> Device:
+    """`vendor.com/class=name[,required]`. Raises FlagFault."""
+    name, required = "", False
+    for word in text.split(","):
+        key, equals, value = word.partition("=")
+        if key.lower() == "required":
+            required = _boolean("required", value, given=bool(equals))
+        elif key.lower() == "name" and equals and not name:
+            name = value
+        elif not name:
+            name = word
+        else:
+            raise FlagFault(f"--device: not understood: {word!r}", word, hint="write --device=NAME or NAME,required")
+    if not name:
+        raise FlagFault("--device needs a name", text, hint="write --device=vendor.com/class=name")
+    return Device(name, required)
+
+
 def check_no_variable(name: str, value: str) -> None:
     """`--from` names a stage when the file is read, before any variable has a value."""
     if "$" in value[:-1]:

@@ -67,4 +67,4 @@ def _unquoted(word: str) -> str:
 
 def with_bodies(text: str, heredocs: Sequence[Heredoc]) -> str:
     """An instruction and its heredocs as one text that parses again, as ONBUILD stores it."""
-    return "\n".join((text, *(f"{heredoc.content}{heredoc.name}" for heredoc in heredocs)))
+    return "\n".join((text, *(f"{heredoc.source}{heredoc.name}" for heredoc in heredocs)))

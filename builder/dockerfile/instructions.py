@@ -4,9 +4,13 @@ Where BuildKit expands a word, the field holds the raw word, quotes and escapes 
 They are msgspec's, not dataclasses: some 30 of those would take every build 10 ms to define.
 """
 
+import re
+
 from msgspec import Struct
 
 from builder.errors import BuilderError
+
+_TABS = re.compile(r"^\t+", re.MULTILINE)
 
 
 class Position(Struct, frozen=True, order=True):
@@ -36,10 +40,15 @@ class Heredoc(Struct, frozen=True):
     """A body between `<<NAME` and NAME. `expand` is false when any part of the word was quoted."""
 
     name: str
-    content: str  # tabs already stripped for `<<-`
+    source: str  # as written
     expand: bool
     strip_tabs: bool = False
     fd: int = 0
+
+    @property
+    def content(self) -> str:
+        """What it means: without leading tabs after `<<-`."""
+        return _TABS.sub("", self.source) if self.strip_tabs else self.source
 
 
 class Command(Struct, frozen=True):
@@ -64,7 +73,8 @@ class MountFlag(Struct, frozen=True):
     uid: str = ""
     gid: str = ""
     size: str = ""  # with unit, as written
-    env: str = ""
+    env: str | None = None  # empty: the secret's id is the name
+    switches: tuple[tuple[str, str], ...] = ()  # those whose value is a variable: key, raw word
 
 
 class Instruction(Struct, frozen=True, tag=True):

@@ -235,7 +235,7 @@ class Splitter:
             text = raw.lstrip("\t") if word.strip_tabs else raw
             if text.rstrip("\r") == word.name:
                 return Heredoc(word.name, "".join(content), word.expand, word.strip_tabs, word.fd)
-            content.append(text if last and not self.ended else text + "\n")
+            content.append(raw if last and not self.ended else raw + "\n")
         number, column = line.place(offset)
         begin = line.text.index("<<", offset) - offset
         raise self.fault(

@@ -140,6 +140,8 @@ class ToInstruction(Transformer[Token, Instruction]):
             self._checked(tokens, "mount", partial(parse_mount, value), index)
             for index, value in enumerate(flags.lists.get("mount", ()))
         )
+        for index, text in enumerate(flags.lists.get("device", ())):
+            self._checked(tokens, "device", partial(check.parse_device, text), index)
         network, security = flags.text.get("network", ""), flags.text.get("security", "")
         if "network" in flags.text:
             self._checked(tokens, "network", partial(check.check_choice, "network", network, check.NETWORKS))

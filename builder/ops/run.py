@@ -61,6 +61,8 @@ def run_command(
 def _run(op: RunOp, spec: ContainerSpec, fds: Sequence[int], shop: Workshop, step: Step) -> None:
     log = OutputLog(shop.logs / f"{step.number}.log", step.log)
     shop.cancellation.check()
+    for device in op.devices:
+        step.log(f"warning: there is no device {device}: the step runs without it")
     with log, open(os.devnull, "rb") as nothing:
         reading, writing = os.pipe()
         with closing(reading):

@@ -6,13 +6,12 @@ Not here: what a step does (ops/), whether it must be done at all (solver/).
 """
 
 import posixpath
-import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from builder.dockerfile import parse_trigger
 from builder.dockerfile.expand import ExpansionError, expand_words
+from builder.dockerfile.flags import parse_device
 from builder.dockerfile.instructions import (
     Add,
     Arg,
@@ -37,13 +36,14 @@ from builder.dockerfile.instructions import (
     Volume,
     Workdir,
 )  # fmt: skip
-from builder.errors import NotYet
 from builder.plan import configure, wording
+from builder.plan.commands import run_command
 from builder.plan.contexts import IMAGE, NamedContexts, context_name, is_image
-from builder.plan.gitaddress import GitAddressInvalid, is_git, parse_git, redacted, shown
+from builder.plan.gitaddress import is_git, redacted, shown
 from builder.plan.mounts import Inputs, MountWords, plan_mount
 from builder.plan.options import BaseImage, Bases, PlanOptions
 from builder.plan.ports import PortError, expose
+from builder.plan.remotes import git_op, http_op
 from builder.plan.scope import Scope, declare_global, expanded, predefined, proxies
 from builder.plan.stages import StageDefinition, Stages, touches_files
 from builder.plan.vertices import (
@@ -54,16 +54,16 @@ from builder.plan.vertices import (
     ImageOp,
     InlineFile,
     MkdirOp,
+    RunMount,
     RunOp,
     ScratchOp,
     SourcePath,
     Vertex,
 )  # fmt: skip
 from registry.errors import RegistryError
-from registry.model import Digest, History, ImageConfig, Platform, RunConfig
+from registry.model import History, ImageConfig, Platform, RunConfig
 
 _EMPTY = RunConfig(working_dir="/")  # of FROM scratch
-_LONE_HEREDOC = re.compile(r"\d*<<-?\s*([^<]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,6 @@ def make_plan(dockerfile: Dockerfile, options: PlanOptions, bases: Bases) -> Pla
 
     Raises:
         DockerfileError: where the Dockerfile asks for what can't be.
-        NotYet: it asks for what this version does not do.
     """
     return _Planner(dockerfile, options, bases).plan()
 
@@ -176,6 +175,8 @@ class _Planner:
         if self._contexts.place(name) is not None:
             parent = None
         stage = self._on_image(definition, name) if parent is None else self._on_stage(definition, self._stage(parent))
+        if stage.config.working_dir:  # container runtimes want it absolute
+            stage.config = replace(stage.config, working_dir=posixpath.join("/", stage.config.working_dir))
         triggers = [parse_trigger(text, from_.at) for text in stage.config.on_build]
         stage.config = configure.with_default_path(replace(stage.config, on_build=()))
         stage.scope.environment.update(stage.config.environment)
@@ -248,6 +249,11 @@ class _Planner:
             return self._context(name)
         found = None if place is not None else self._stages.source(name)
         if found is None:
+            if place is None and name.isascii() and name.isdigit():
+                count = len(self._stages.definitions)
+                raise DockerfileError(
+                    f"invalid stage index {name}", at=at, hint=f"there are {count} stages, counted from 0"
+                )
             if name == "scratch":
                 return Vertex(ScratchOp())
             base = self._image(name, at)
@@ -345,8 +351,13 @@ class _Planner:
                 raise TypeError(f"no plan for {type(instruction).__name__}")
 
     def _run(self, stage: _Stage, run: Run) -> None:
-        if run.devices:
-            raise NotYet(f"{run.at}: RUN --device is not supported yet", hint="leave the flag out")
+        devices = [parse_device(text) for text in run.devices]
+        if needed := next((device.name for device in devices if device.required), None):
+            raise DockerfileError(
+                f"device {needed} is required, and RUN gets no devices here",
+                at=run.at,
+                hint="without `required` the step runs without it; pybuild run --device gives a container one",
+            )
         network = run.network or self._options.network
         self._check_allowed(run, "network.host", asked=run.network == "host" and self._options.network != "host")
         self._check_allowed(run, "security.insecure", asked=run.security == "insecure")
@@ -358,14 +369,17 @@ class _Planner:
             self._options.build_args.get("BUILDKIT_CACHE_MOUNT_NS", ""),
             lambda name: self._source(stage, name, run.at),
         )
-        mounts = tuple(plan_mount(flag, words, inputs, number) for number, flag in enumerate(run.mounts))
-        args, scripts = _run_command(run, stage.config)
+        mounts: list[RunMount] = []
+        for flag in run.mounts:
+            mounts.append(plan_mount(flag, words, inputs, sum(mount.type == "ssh" for mount in mounts)))
+        args, scripts = run_command(run, stage.config)
         op = RunOp(
             args, tuple(stage.scope.environment.items()), stage.cwd, stage.config.user,
             network="default" if network == "bridge" else network,
             security=run.security or "sandbox",
             hostname=self._options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", "buildkitsandbox"),
-            mounts=mounts, scripts=scripts, proxies=self._proxies, hosts=self._options.hosts,
+            mounts=tuple(mounts), devices=tuple(device.name for device in devices), scripts=scripts,
+            proxies=self._proxies, hosts=self._options.hosts,
             platform=str(stage.platform),
             shown=" ".join(args),
         )  # fmt: skip
@@ -406,11 +420,11 @@ class _Planner:
         sources: list[SourcePath] = []
         for word in words:
             if is_git(word):
-                op: GitOp | HttpOp = _git(word, checksum, add)
+                op: GitOp | HttpOp = git_op(word, checksum, add)
                 number = inputs.number(Vertex(op, (), f"[internal] fetch {shown(word)}", at))
                 sources.append(SourcePath(number, "/"))
             elif word.startswith(("http://", "https://")):
-                op = _http(word, checksum, at)
+                op = http_op(word, checksum, at)
                 number = inputs.number(Vertex(op, (), f"[internal] fetch {shown(word)}", at))
                 sources.append(SourcePath(number, op.filename))
             elif checksum:
@@ -465,7 +479,7 @@ class _Planner:
     def _expose(self, stage: _Stage, instruction: Expose) -> None:
         ports: list[str] = []
         try:
-            for word in instruction.ports:
+            for word in sorted(instruction.ports):  # as BuildKit's history has them
                 for part in expand_words(word, stage.scope.environment, escape=self._dockerfile.escape):
                     ports += expose(part)
         except (PortError, ExpansionError) as error:
@@ -498,52 +512,3 @@ def _within(cwd: str, destination: str) -> str:
 def _plain(path: str) -> str:
     """An absolute path without doubled slashes, "." and ".."."""
     return "/" + posixpath.normpath(path).lstrip("/")
-
-
-def _http(url: str, checksum: str, at: Position) -> HttpOp:
-    from urllib.parse import unquote, urlsplit
-
-    name = posixpath.basename(unquote(urlsplit(url).path)) or "__unnamed__"
-    try:
-        return HttpOp(url, name, Digest.parse(checksum) if checksum else None)
-    except RegistryError as error:
-        raise DockerfileError(str(error), at=at, hint=error.hint) from None
-
-
-def _git(word: str, checksum: str, add: Add) -> GitOp:
-    try:
-        address = parse_git(word)
-        if checksum:
-            address = address.with_checksum(checksum)
-    except GitAddressInvalid as error:
-        raise DockerfileError(str(error), at=add.at, hint=error.hint) from None
-    said = {add.keep_git_dir, address.keep_git_dir} - {None}
-    if len(said) > 1:
-        raise DockerfileError("inconsistent keep-git-dir configuration", at=add.at, hint="flag and address differ")
-    return GitOp(address, keep_git_dir=True in said)
-
-
-def _run_command(run: Run, config: RunConfig) -> tuple[tuple[str, ...], tuple[InlineFile, ...]]:
-    """What RUN executes, heredocs included (reference §1.4), and the files that it needs for that."""
-    line = run.command.shell_form
-    if not run.heredocs or line is None:
-        return configure.argv(run.command, config), ()
-    shell = config.shell or configure.DEFAULT_SHELL
-    first = run.heredocs[0]
-    if _is_lone(line):
-        if first.content.startswith("#!"):
-            return (*shell, f"/dev/pipes/{first.name}"), (InlineFile(first.name, first.content),)
-        return (*shell, first.content), ()
-    # The shell reads the documents itself, so it gets them as it would from a file.
-    return (*shell, line + "".join(f"\n{doc.content}{doc.name}" for doc in run.heredocs)), ()
-
-
-def _is_lone(line: str) -> bool:
-    """Whether a line is `<<EOF` and nothing else."""
-    found = _LONE_HEREDOC.fullmatch(line.strip())
-    if found is None:
-        return False
-    try:
-        return len(shlex.split(found[1])) == 1
-    except ValueError:
-        return False

@@ -44,11 +44,11 @@ class Scope:
     global_args: Mapping[str, str]
     escape: str = "\\"
     environment: dict[str, str] = field(default_factory=dict)
-    declared: list[str] = field(default_factory=list)  # ARGs in order of declaration
+    declared: dict[str, str | None] = field(default_factory=dict)  # ARGs in order of declaration
 
     def child(self) -> "Scope":
         """For FROM of this stage: everything is inherited."""
-        return Scope(self.build_args, self.global_args, self.escape, dict(self.environment), list(self.declared))
+        return Scope(self.build_args, self.global_args, self.escape, dict(self.environment), dict(self.declared))
 
     def expand(self, word: str, at: Position, *, body: bool = False) -> str:
         """Raises DockerfileError: the word's own fault, or `${name:?message}` of an unset variable."""
@@ -68,7 +68,7 @@ class Scope:
                 value = self.global_args.get(name)
             if value is not None and name not in _STEERING:
                 self.environment[name] = value
-            self.declared.append(name)
+            self.declared[name] = value
             found.append((name, value))
         return found
 

@@ -181,6 +181,7 @@ class RunOp:
     mounts: tuple[RunMount, ...] = ()
     scripts: tuple[InlineFile, ...] = ()  # heredocs with a #! line, run from /dev/pipes
     proxies: tuple[tuple[str, str], ...] = ()
+    devices: tuple[str, ...] = ()  # asked for, but not given
     hosts: tuple[tuple[str, str], ...] = ()  # name, address
     platform: str = ""
     shown: str = ""  # the command as the user wrote it, for error messages

@@ -53,15 +53,18 @@ def duration(nanoseconds: int) -> str:
 
 
 def healthcheck(check: Healthcheck) -> str:
-    """Go's %q of a pointer to the structure: durations as strings, and the number of retries as a character."""
-    times = (check.interval, check.timeout, check.start_period, check.start_interval)
-    fields = [quoted_list(check.test), *(quoted(duration(time)) for time in times), _rune(check.retries)]
-    return f"HEALTHCHECK &{{{' '.join(fields)}}}"
+    """Go's %+v of the structure."""
+    times = {
+        "Interval": check.interval, "Timeout": check.timeout, "StartPeriod": check.start_period,
+        "StartInterval": check.start_interval,
+    }  # fmt: skip
+    told = " ".join(f"{name}:{duration(time)}" for name, time in times.items())
+    return f"HEALTHCHECK {{Test:{plain_list(check.test)} {told} Retries:{check.retries}}}"
 
 
-def run(args: Sequence[str], declared: Sequence[str], environment: Mapping[str, str]) -> str:
+def run(args: Sequence[str], declared: Mapping[str, str | None], environment: Mapping[str, str]) -> str:
     """`RUN |2 A=x B=y /bin/sh -c …`: the declared ARGs with their values, then the command."""
-    values = [f"{name}={environment.get(name, '')}" for name in dict.fromkeys(declared)]
+    values = [f"{name}={environment.get(name, value or '')}" for name, value in declared.items()]
     counted = [f"|{len(values)}", *values] if values else []
     return " ".join(["RUN", *counted, *args, "# buildkit"])
 
@@ -92,16 +95,6 @@ def _code(char: str) -> str:
     if point < 0x80:
         return f"\\x{point:02x}"
     return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
-
-
-def _rune(point: int) -> str:
-    """Go's %q of a number: the character of that code in single quotes."""
-    if point > 0x10FFFF or 0xD800 <= point < 0xE000:
-        point = 0xFFFD
-    char = chr(point)
-    if char in {"'", '"'}:
-        return "'\\''" if char == "'" else "'\"'"
-    return f"'{quoted(char)[1:-1]}'"
 
 
 def _decimal(value: int, unit: int) -> str:

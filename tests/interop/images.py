@@ -3,6 +3,7 @@
 Promises: images of different builders are told in the same words, so that a test compares them with ==.
 """
 
+import ast
 import hashlib
 import json
 import os
@@ -167,5 +168,10 @@ def _older(text: str) -> str:
     text = re.sub(r"^(ARG \w+)=.*", r"\1", text)  # no value that came from elsewhere
     if ports := re.match(r"EXPOSE (?:map)?\[(.*)\]", text):  # a Go map, which Go prints sorted
         return f"EXPOSE {sorted(port.removesuffix(':{}') for port in ports[1].split())}"
-    # There was no start interval.
-    return re.sub(r"""^(HEALTHCHECK &\{\[.*] "\S+" "\S+" "\S+") "0s" ('.*'})$""", r"\1 \2", text)
+    if check := re.match(
+        r"""HEALTHCHECK &\{\[(.*)] "(\S+)" "(\S+)" "(\S+)" ('.*')}""", text
+    ):  # there was no StartInterval
+        words = [ast.literal_eval(word) for word in re.findall(r'"(?:[^"\\]|\\.)*"', check[1])]
+        times = f"Interval:{check[2]} Timeout:{check[3]} StartPeriod:{check[4]} StartInterval:0s"
+        return f"HEALTHCHECK {{Test:[{' '.join(words)}] {times} Retries:{ord(ast.literal_eval(check[5]))}}}"
+    return text

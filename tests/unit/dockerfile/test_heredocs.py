@@ -34,7 +34,9 @@ class TestBodies:
         assert heredocs("RUN <<EOF\r\nx\r\nEOF\r\n")[0].content == "x\r\n"
 
     def test_dash_strips_tabs_but_no_spaces(self) -> None:
-        assert heredocs("RUN <<-EOF\n\t\ta\n \tb\n\tEOF\n") == (Heredoc("EOF", "a\n \tb\n", True, strip_tabs=True),)
+        (body,) = heredocs("RUN <<-EOF\n\t\ta\n \tb\n\tEOF\n")
+        assert body == Heredoc("EOF", "\t\ta\n \tb\n", True, strip_tabs=True)
+        assert body.content == "a\n \tb\n"
 
     def test_without_dash_an_indented_word_does_not_end_it(self) -> None:
         assert heredocs("RUN <<EOF\n\tEOF\nEOF\n")[0].content == "\tEOF\n"

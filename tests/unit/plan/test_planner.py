@@ -6,7 +6,6 @@ from typing import Protocol
 import pytest
 
 from builder.dockerfile.instructions import DockerfileError
-from builder.errors import NotYet
 from builder.plan.gitaddress import GitAddress
 from builder.plan.planner import Plan
 from builder.plan.vertices import (
@@ -402,8 +401,9 @@ class TestRun:
         assert (file.target, file.required, file.mode) == ("/run/secrets/key", True, 0o400)
 
     def test_a_mount_over_the_root_is_refused(self, plan: Planned) -> None:
-        with pytest.raises(DockerfileError, match="other than /"):
-            plan("FROM debian\nRUN --mount=type=tmpfs,target=/ x\n")
+        for words in ("FROM debian\nRUN --mount=type=tmpfs,target=/ x\n", "FROM alpine\nRUN --mount=type=tmpfs x\n"):
+            with pytest.raises(DockerfileError, match="other than /"):
+                plan(words)
 
     def test_host_network_and_no_sandbox_must_be_allowed(self, plan: Planned) -> None:
         for flag, name in (("--network=host", "network.host"), ("--security=insecure", "security.insecure")):
@@ -412,9 +412,48 @@ class TestRun:
                 plan(text)
             assert runs(plan(text, allow=frozenset({name})))
 
-    def test_a_device_is_not_there_yet(self, plan: Planned) -> None:
-        with pytest.raises(NotYet, match="--device"):
-            plan("FROM debian\nRUN --device=vendor.com/gpu=all x\n")
+    def test_a_step_does_without_a_device_unless_it_requires_one(self, plan: Planned) -> None:
+        assert runs(plan("FROM debian\nRUN --device=vendor.com/gpu=all x\n"))[0].devices == ("vendor.com/gpu=all",)
+        with pytest.raises(DockerfileError, match="gpu=all is required"):
+            plan("FROM debian\nRUN --device=vendor.com/gpu=all,required x\n")
+
+    def test_each_value_of_a_mount_but_from_may_hold_a_variable(self, plan: Planned) -> None:
+        text = (
+            "FROM debian\nENV K=cache SH=LOCKED U=5 M=0711 R=true\n"
+            "RUN --mount=type=$K,target=/c,id=$U,sharing=$SH,mode=$M,uid=$U,gid=$U,ro=$R "
+            "--mount=type=secret,id=$K,env=$K,required=$R x\n"
+        )
+        cache, secret = runs(plan(text))[0].mounts
+        assert (cache.type, cache.id, cache.sharing, cache.mode, cache.uid) == ("cache", "5", "locked", 0o711, 5)
+        assert (cache.read_only, secret.required, secret.env) == (True, True, "cache")
+
+    @pytest.mark.parametrize(
+        "mount",
+        ["type=$N,target=/x", "type=cache,target=/x,mode=$N", "type=cache,target=/x,sharing=$N", "type=secret,id=$N",
+         "type=tmpfs,target=/x,size=$N", "type=secret,id=x,required=$N", "type=bind,target=/x,uid=$V", "type=$V"],
+    )  # fmt: skip
+    def test_what_the_variables_make_is_checked(self, plan: Planned, mount: str) -> None:
+        with pytest.raises(DockerfileError) as caught:
+            plan(f"FROM debian\nENV V=5\nRUN --mount={mount} x\n")
+        assert caught.value.at.line == 3
+
+    def test_names_of_secrets_and_agents(self, plan: Planned) -> None:
+        text = (
+            "FROM debian\nWORKDIR /w\nRUN --mount=type=tmpfs,target=t --mount=type=secret,id=a/b "
+            "--mount=type=secret,id=c,target=d --mount=type=secret,id=e,env= --mount=type=ssh --mount=type=ssh x\n"
+        )
+        found = [(mount.target, mount.env) for mount in runs(plan(text))[0].mounts]
+        agents = [(f"/run/buildkit/ssh_agent.{number}", "") for number in (0, 1)]
+        assert found == [("/w/t", ""), ("/run/secrets/b", ""), ("/d", ""), ("", "e"), *agents]
+
+    @pytest.mark.parametrize(("size", "bytes_"), [("10", 10), ("64m", 64 << 20), ("1.5g", 3 << 29), ("2 KiB", 2048)])
+    def test_a_size_has_a_unit(self, plan: Planned, size: str, bytes_: int) -> None:
+        (mount,) = runs(plan(f'FROM debian\nRUN --mount="type=tmpfs,target=/t,size={size}" x\n'))[0].mounts
+        assert mount.size == bytes_
+
+    def test_a_number_that_is_no_stage_is_no_image_either(self, plan: Planned) -> None:
+        with pytest.raises(DockerfileError, match="invalid stage index 7"):
+            plan("FROM debian\nCOPY --from=7 a b\n")
 
 
 class TestOnbuild:

@@ -27,12 +27,12 @@ def test_words_are_quoted_as_go_quotes_them() -> None:
 
 
 def test_run_lists_each_declared_argument_once_with_its_value() -> None:
-    line = wording.run(["/bin/sh", "-c", "make"], ["A", "B", "A"], {"A": "1"})
+    line = wording.run(["/bin/sh", "-c", "make"], {"A": "0", "B": None}, {"A": "1"})
     assert line == "RUN |2 A=1 B= /bin/sh -c make # buildkit"
 
 
 def test_run_without_arguments_has_no_count() -> None:
-    assert wording.run(["/bin/sh", "-c", "make"], [], {"A": "1"}) == "RUN /bin/sh -c make # buildkit"
+    assert wording.run(["/bin/sh", "-c", "make"], {}, {"A": "1"}) == "RUN /bin/sh -c make # buildkit"
 
 
 def test_copy_tells_owner_and_mode_but_not_where_from() -> None:
@@ -42,4 +42,6 @@ def test_copy_tells_owner_and_mode_but_not_where_from() -> None:
 
 def test_healthcheck_shows_the_whole_structure() -> None:
     check = Healthcheck(("CMD-SHELL", "curl x"), interval=30_000_000_000, retries=3)
-    assert wording.healthcheck(check) == """HEALTHCHECK &{["CMD-SHELL" "curl x"] "30s" "0s" "0s" "0s" '\\x03'}"""
+    assert wording.healthcheck(check) == (
+        "HEALTHCHECK {Test:[CMD-SHELL curl x] Interval:30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:3}"
+    )
