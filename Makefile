@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 UNIT ?= tests
+SECONDS ?= 120
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench lock clean conformance grammar
+.PHONY: help setup demo test check fmt bench lock clean conformance fuzz grammar
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,11 +16,11 @@ help: ## show this list
 setup: $(STAMP) ## make .venv with .venv/bin/pybuild
 
 # Debian parts venv from python3; without it the module is there but can't make an environment.
-$(STAMP): requirements-dev.lock pyproject.toml
+$(STAMP): requirements-dev.lock tests/fuzz/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock -r tests/fuzz/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -52,6 +54,9 @@ lock: setup ## pin the dependencies anew, with and without those of development
 		CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/lock/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe \
 			--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $$extra pyproject.toml; \
 	done
+
+fuzz: setup ## fuzz what reads other people's bytes; SECONDS (for each target), TARGETS, SEED
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED) $(TARGETS)
 
 grammar: setup ## write the parser tables of the Dockerfile grammar anew
 	$(BIN)/python -m builder.dockerfile.tables

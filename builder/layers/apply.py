@@ -99,6 +99,8 @@ def _apply(entry: Entry, upper: "_Upper", reader: TarReader) -> None:
         if entry.kind is not Kind.DIRECTORY:
             raise LayerError("the archive has an entry for the root that is no directory")
         upper.set_root(entry)
+    elif path.startswith(_RESERVED) and path != OPAQUE:
+        return  # aufs' own files have names that begin so; docker skips them, too
     elif name.startswith(WHITEOUT):
         _whiteout(name, above, entry, upper)
     elif entry.kind is Kind.DIRECTORY:
@@ -114,7 +116,7 @@ def _apply(entry: Entry, upper: "_Upper", reader: TarReader) -> None:
 def _whiteout(name: bytes, above: bytes, entry: Entry, upper: "_Upper") -> None:
     if name == OPAQUE:
         upper.make_opaque(above, entry)
-    elif not name.startswith(_RESERVED):  # aufs' own files have names that begin so; docker skips them, too
+    elif not name.startswith(_RESERVED):
         hidden = name.removeprefix(WHITEOUT)
         if hidden in {b"", b".", b".."}:
             raise LayerError(f"the archive has a whiteout of {hidden.decode()!r}, which is no name")
@@ -325,6 +327,8 @@ class _Upper:
 
     def _implied(self, path: bytes, name: bytes, directory: int, entry: Entry) -> None:
         """A directory that the archive takes for granted."""
+        if name.startswith(WHITEOUT):
+            raise LayerError(f"{shown(path)} is a whiteout, but the archive has files below it")
         os.mkdir(name, 0o700, dir_fd=directory)
         os.chmod(name, 0o755, dir_fd=directory)
         self._times[path] = entry.mtime_ns

@@ -80,7 +80,7 @@ def _make_archives(folder: Path) -> None:
     import gzip
     import lzma
 
-    plain = _archive()
+    plain = make_archive()
     (folder / "plain.tar").write_bytes(plain)
     (folder / "packed.gz").write_bytes(gzip.compress(plain, mtime=0))
     (folder / "packed.tar.bz2").write_bytes(bz2.compress(plain))
@@ -88,7 +88,7 @@ def _make_archives(folder: Path) -> None:
     (folder / "gzip-of-text.gz").write_bytes(gzip.compress(b"no archive\n", mtime=0))
 
 
-def _archive() -> bytes:
+def make_archive() -> bytes:
     """Owners, links of both kinds, a device, odd modes, names, times; the mode that its root has must go nowhere."""
     content = io.BytesIO()
     seconds = count(OLD - 1000)

@@ -90,6 +90,12 @@ class TestNamesThatLeadOut:
         with pytest.raises(LayerError, match="whiteout"):
             apply(active, entry("d", tarfile.DIRTYPE), entry(name))
 
+    @pytest.mark.parametrize("name", ["d/.wh.x/f", ".wh.x/y/.wh.f", "link/f"])
+    def test_whiteouts_are_never_directories(self, active: Snapshot, name: str) -> None:
+        with pytest.raises(LayerError, match="is a whiteout"):
+            apply(active, entry("link", tarfile.SYMTYPE, linkname=".wh.y"), entry(name))
+        assert ".wh.y" not in os.listdir(active.upper)
+
     def test_a_whiteout_behind_a_link_stays_in_the_image(self, active: Snapshot, outside: Path) -> None:
         apply(active, entry("link", tarfile.SYMTYPE, linkname=str(outside)), entry("link/.wh.precious"))
         assert (outside / "precious").read_text() == "untouched"

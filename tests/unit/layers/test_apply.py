@@ -225,7 +225,7 @@ class TestWhiteouts:
         assert set(image.tree()) == {"d", "d/new", "d/newer"}
 
     def test_of_aufs_itself_are_skipped(self, image: Image) -> None:
-        image.add(".wh..wh.plnk/", ".wh..wh.aufs", "a")
+        image.add(".wh..wh.plnk/", ".wh..wh.plnk/1.2", ".wh..wh.aufs", "a")
         assert set(image.tree()) == {"a"}
 
 
