@@ -40,8 +40,8 @@ from builder.plan.vertices import ImageOp, RunOp, in_order
 from builder.progress import Listener, Reporter, Warned
 from builder.solver.keys import image_key, pull_key
 from builder.solver.results import Tree
-from builder.solver.scheduler import run_graph
-from builder.solver.solve import Solver, VertexFailed
+from builder.solver.scheduler import VertexFailed, run_graph
+from builder.solver.solve import Solver
 from builder.times import rfc3339
 from registry.errors import ManifestUnknown, RegistryError, StoreError
 from registry.model import Digest, Platform, Reference
@@ -76,6 +76,7 @@ class BuildRequest:
     network: str = "default"
     platform: Platform = field(default_factory=native)
     no_cache: bool = False
+    keep_going: bool = False  # after a step failed, do what does not need it
     pull: bool = False
     push: bool = False
     outputs: tuple[Output, ...] = ()  # none: the local store
@@ -293,7 +294,13 @@ class _Build:
 
     def _solve(self, plan: Plan, solver: Solver, dockerfile: str) -> Tree:
         try:
-            results = run_graph(plan.result, solver.solve, workers=_WORKERS, cancellation=solver.shop.cancellation)
+            results = run_graph(
+                plan.result,
+                solver.solve,
+                workers=_WORKERS,
+                cancellation=solver.shop.cancellation,
+                keep_going=self._request.keep_going,
+            )
         except VertexFailed as error:
             raise explained(error, dockerfile) from error.reason
         found = results[plan.result.digest]
@@ -398,11 +405,24 @@ def _let_go(lease: Lease) -> None:
 
 
 def explained(error: VertexFailed, dockerfile: str) -> BuildFailed:
-    """The failure as the user reads it: what, the Dockerfile's lines, the last output, where there is more."""
+    """The failure as the user reads it: what, the Dockerfile's lines, the last output, where there is more.
+
+    If several steps failed, all are told, each with its own hint.
+    """
+    failures = (error, *error.others)
+    hints = [getattr(each.reason, "hint", None) for each in failures]
+    told = [_told(each, dockerfile) for each in failures]
+    if len(told) == 1:
+        return BuildFailed(told[0], hint=hints[0])
+    ended = [f"{text}\nhint: {hint}" if hint else text for text, hint in zip(told, hints, strict=True)]
+    return BuildFailed("\n\nerror: ".join(ended))
+
+
+def _told(error: VertexFailed, dockerfile: str) -> str:
     reason = error.reason
     parts = [str(reason)]
     if error.vertex.at is not None:
         parts.append(excerpt(dockerfile, error.vertex.at))
     if isinstance(reason, StepFailed) and reason.tail:
         parts.append("last output:\n" + "\n".join(f"  {line}" for line in reason.tail))
-    return BuildFailed("\n".join(parts), hint=getattr(reason, "hint", None))
+    return "\n".join(parts)

@@ -1,9 +1,12 @@
 """What a step's command prints: whole into a file, line by line to whoever watches, the end kept for error messages."""
 
+import fcntl
+import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,17 +26,37 @@ class StepFailed(BuildFailed):
         self.tail = tuple(tail)
 
 
-def new_log_directory(root: Path) -> Path:
-    """A directory for the logs of one build; those of long ago go. Names sort by time."""
-    from builder.snapshots.trees import remove_tree
+@contextmanager
+def log_directory(root: Path) -> Iterator[Path]:
+    """A directory for the logs of one build, which is its own while the body runs; those of long ago go.
 
+    Names sort by time.
+    """
     builds = root / "builds"
     seconds, fraction = divmod(time.time_ns(), 1_000_000_000)
     made = builds / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(seconds))}.{fraction:09d}-{secrets.token_hex(2)}"
     made.mkdir(mode=0o700, parents=True)
-    for old in sorted(builds.iterdir())[:-_KEPT]:
-        remove_tree(str(old))
-    return made
+    handle = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        for old in sorted(builds.iterdir())[:-_KEPT]:
+            _remove_unused(old)
+        yield made
+    finally:
+        os.close(handle)
+
+
+def _remove_unused(directory: Path) -> None:
+    """Leave it alone if its build still runs, or another one removes it."""
+    from builder.snapshots.trees import remove_tree
+
+    with suppress(FileNotFoundError, BlockingIOError):
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(str(directory))
+        finally:
+            os.close(handle)
 
 
 class OutputLog:

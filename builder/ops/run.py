@@ -70,7 +70,7 @@ def _run(op: RunOp, spec: ContainerSpec, fds: Sequence[int], shop: Workshop, ste
                 running = shop.supervisor.run(spec, stdin=nothing.fileno(), stdout=writing, stderr=writing, fds=fds)
             with running, shop.cancellation.stopping(running.kill):
                 for warning in running.warnings:
-                    step.log(f"warning: {warning}")
+                    log.write(f"warning: {warning}\n".encode())
                 while data := os.read(reading, _READ):
                     log.write(data)
                 ended = running.wait()

@@ -112,11 +112,11 @@ class Workshop:
     @property
     def logs(self) -> Path:
         """Where this build's output goes; made when something is printed for the first time."""
-        from builder.ops.output import new_log_directory
+        from builder.ops.output import log_directory
 
         with self._lock:
             if self._logs is None:
-                self._logs = new_log_directory(self.root)
+                self._logs = self._opened.enter_context(log_directory(self.root))
             return self._logs
 
     def at_the_end(self, clean_up: Callable[[], None]) -> None:

@@ -236,6 +236,13 @@ class Vertex:
             )
         )
 
+    @property
+    def begins_early(self) -> bool:
+        """Whether there is something to do before there is a file system to stand on: look at sources, make a layer."""
+        if isinstance(self.op, CopyOp):
+            return self.op.link or len(self.inputs) > 1
+        return isinstance(self.op, RunOp) and len(self.inputs) > 1
+
 
 def in_order(roots: Sequence[Vertex]) -> Iterator[Vertex]:
     """Each vertex that `roots` need, once, inputs before those who use them, in the order of the Dockerfile."""

@@ -32,7 +32,7 @@ from builder.progress import Reporter, Step
 from builder.snapshots import Snapshot
 from builder.solver.keys import fast_key, slow_key
 from builder.solver.results import MadeLayer, Tree
-from builder.solver.scheduler import Canceled
+from builder.solver.scheduler import Canceled, VertexFailed
 from builder.times import NANOSECONDS, OLDEST_NS, nanoseconds
 from registry.errors import BlobUnknown, RegistryError
 from registry.model import Digest
@@ -44,15 +44,6 @@ if TYPE_CHECKING:
     from builder.ops.linking import Above
 
 StepOp = CopyOp | RunOp | MkdirOp
-
-
-class VertexFailed(Exception):
-    """A step failed for a reason that the user can act on; whoever has the Dockerfile makes a message of it."""
-
-    def __init__(self, vertex: Vertex, reason: Exception) -> None:
-        super().__init__(str(reason))
-        self.vertex = vertex
-        self.reason = reason
 
 
 @dataclass

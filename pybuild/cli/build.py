@@ -57,6 +57,7 @@ Examples:
 @click.option("--ssh", "agents", multiple=True, metavar="ID[=SOCKET]", help="Offer an SSH agent to RUN.")
 @click.option("--allow", multiple=True, metavar="NAME", help="Allow network.host or security.insecure.")
 @click.option("--no-cache", is_flag=True, help="Do every step again.")
+@click.option("--keep-going", is_flag=True, help="After a step failed, do what does not need it.")
 @click.option("--pull", is_flag=True, help="Ask the registry for newer base images.")
 @click.option("--network", default="default", help="Network of RUN: default, none or host.")
 @click.option("--add-host", "hosts", multiple=True, metavar="NAME:ADDRESS", help="One more line in /etc/hosts of RUN.")
@@ -165,6 +166,7 @@ class Line:
     attest: str | None
     call: str = "build"
     check: bool = False
+    keep_going: bool = False
     explain: bool = False
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
@@ -214,6 +216,7 @@ class Line:
             network=_network(self.network),
             platform=_platform(self.platform),
             no_cache=self.no_cache,
+            keep_going=self.keep_going,
             pull=self.pull,
             push=self.push,
             outputs=outputs,

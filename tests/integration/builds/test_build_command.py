@@ -210,3 +210,28 @@ def test_a_build_again_finds_every_step_cached(bench: "Bench", base: str) -> Non
     bench.write({"Dockerfile": base + "FROM base\n" + "".join(f"RUN echo {n} > /f{n}\n" for n in range(10))})
     assert pybuild(bench, "-t", "a", str(bench.context)).returncode == 0
     assert pybuild(bench, "-t", "a", str(bench.context)).stderr.count("CACHED") == 12
+
+
+FAILS_TWICE = (
+    "FROM base AS one\nRUN echo one; exit 3\nFROM base AS two\nRUN echo two; exit 5\nFROM base AS good\nRUN echo good\n"
+    "FROM base\nCOPY --from=one /x /x\nCOPY --from=two /x /x\nCOPY --from=good /x /x\n"
+)
+
+
+def test_a_build_that_keeps_going_does_what_it_can_and_tells_every_failure(bench: "Bench", base: str) -> None:
+    bench.write({"Dockerfile": base + FAILS_TWICE})
+    done = pybuild(bench, "--keep-going", str(bench.context))
+    assert done.returncode == 4
+    for text in ("exit code: 3", "exit code: 5", "Dockerfile:5", "Dockerfile:7"):
+        assert text in done.stderr.partition("error: ")[2]
+    assert "Traceback" not in done.stderr
+    bench.write({"Dockerfile": base + "FROM base AS good\nRUN echo good\n"})
+    assert pybuild(bench, str(bench.context)).stderr.count("CACHED") == 3
+
+
+def test_a_failure_names_the_file_that_has_the_whole_output(bench: "Bench", base: str) -> None:
+    bench.write({"Dockerfile": base + "RUN seq 1000; exit 1\n"})
+    done = pybuild(bench, str(bench.context))
+    log = Path(done.stderr.rpartition("its whole output is in ")[2].strip())
+    assert log.read_text().splitlines() == [str(number) for number in range(1, 1001)]
+    assert log.is_relative_to(bench.root / "builds")

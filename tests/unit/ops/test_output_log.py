@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from builder.ops.output import OutputLog, new_log_directory
+from builder.ops.output import OutputLog, log_directory
 
 
 def test_lines_are_shown_when_they_end_and_the_file_has_every_byte(tmp_path: Path) -> None:
@@ -47,7 +47,12 @@ def test_the_end_is_kept_for_an_error_message(tmp_path: Path) -> None:
     assert len(log.tail) == 20
 
 
-def test_logs_of_long_ago_go(tmp_path: Path) -> None:
-    made = [new_log_directory(tmp_path) for _ in range(55)]
-    assert made[-1].is_dir()
+def test_logs_of_long_ago_go_but_those_of_a_build_that_runs_stay(tmp_path: Path) -> None:
+    with log_directory(tmp_path) as running:
+        for _ in range(55):
+            with log_directory(tmp_path) as made:
+                assert made.is_dir()
+        assert running.is_dir()
+    with log_directory(tmp_path):
+        assert not running.exists()
     assert len(list((tmp_path / "builds").iterdir())) == 50
