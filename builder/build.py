@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 from builder.cache.ledger import Ledger
 from builder.cache.recording import Explain, recording
+from builder.cache.report import CACHED
 from builder.checking import check_build
 from builder.checks.findings import Finding
+from builder.dockerfile.ignore import IgnoreRules
 from builder.dockerfile.instructions import Dockerfile, DockerfileError, Position
 from builder.dockerfile.memo import parse_remembered
 from builder.errors import BuilderError, BuildFailed
@@ -36,7 +38,7 @@ from builder.ops.workshop import Secret, Workshop
 from builder.plan.contexts import LAYOUT, NamedContexts, split_layout
 from builder.plan.options import BaseImage, PlanOptions
 from builder.plan.planner import Plan, make_plan
-from builder.plan.vertices import ImageOp, RunOp, in_order
+from builder.plan.vertices import ContextOp, GitOp, HttpOp, ImageOp, RunOp, in_order
 from builder.progress import Listener, Reporter, Warned
 from builder.solver.keys import image_key, pull_key
 from builder.solver.results import Tree
@@ -91,6 +93,16 @@ class BuildRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Idle:
+    """What a build took that had nothing to do: of this machine one directory, and images of the store."""
+
+    context: str  # no link in it
+    rules: IgnoreRules
+    bases: tuple[tuple[str, str, Digest], ...]  # repository, tag, what it points to
+    began_ns: int  # before anything was looked at
+
+
+@dataclass(frozen=True, slots=True)
 class BuildResult:
     """What came out. With outputs of files only, the image that it would be is not stored."""
 
@@ -99,6 +111,7 @@ class BuildResult:
     size: int  # of the manifest
     tags: tuple[Reference, ...] = ()
     findings: tuple[Finding, ...] = ()  # of the build checks
+    idle: Idle | None = field(default=None, compare=False)  # if there was nothing to do
 
 
 class Builder:
@@ -140,6 +153,8 @@ class _Build:
         self._opening = Opening(root, store, request, reporter)
         self._contexts: dict[str, ContextFiles | LateFiles] = {}
         self._findings: tuple[Finding, ...] = ()
+        self._bases: Mapping[str, BaseImage] = {}
+        self._began_ns = time.time_ns()
         named = [name for output in request.outputs if output.keeps_image for name in output.names]
         self._tags = tuple(dict.fromkeys((*request.tags, *(Reference.parse(name).tagged for name in named))))
 
@@ -163,8 +178,27 @@ class _Build:
                 tree = self._solve(plan, solver, lines)
                 result = self._finish(plan, tree, solver)
                 self._write_cache(plan, solver)
+                idle = self._idle(plan, ledger, main)
             self._export_caches(plan)
-            return result
+            return replace(result, idle=idle)
+
+    def _idle(self, plan: Plan, ledger: Ledger, main: Context) -> Idle | None:
+        if not os.path.isdir(self._request.context) or any(step.outcome != CACHED for step in ledger.steps()):
+            return None
+        for vertex in in_order([plan.result]):
+            if isinstance(vertex.op, GitOp | HttpOp) or (isinstance(vertex.op, ContextOp) and vertex.op.name):
+                return None
+        bases: list[tuple[str, str, Digest]] = []
+        for name, used in self._bases.items():
+            if name.startswith(LAYOUT):
+                return None
+            reference = Reference.parse(name).tagged
+            if reference.digest is None and reference.tag is not None:
+                top = self._store.manifest(reference.repository, reference.tag).digest
+                if find_image(self._store, reference.with_digest(top), self._request.platform).digest != used.digest:
+                    return None  # somebody has moved the tag meanwhile
+                bases.append((reference.repository, reference.tag, top))
+        return Idle(str(main.root), main.rules, tuple(bases), self._began_ns)
 
     def _recording(self, plan: Plan, dockerfile: Dockerfile, shop: Workshop) -> AbstractContextManager[Ledger]:
         request = self._request
@@ -255,6 +289,7 @@ class _Build:
             shown = excerpt(text, error.at)
             raise DockerfileError(error.problem, at=error.at, hint=error.hint, excerpt=shown) from None
         self._check(dockerfile, text, main, bases.found)
+        self._bases = bases.found
         return plan
 
     def _check(self, dockerfile: Dockerfile, text: str, main: Context, bases: Mapping[str, BaseImage]) -> None:

@@ -1,12 +1,13 @@
 """`pybuild build`, which is also what `pybuild -t app:1 .` means: a command line in, a BuildRequest out."""
 
 import csv
+import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pybuild.errors import EngineError, UsageError
+from registry.errors import RegistryError
 from registry.model import MediaType, Platform
 from registry.model.platform import native
 
@@ -111,13 +113,21 @@ def build(settings: "Globals", /, **words: object) -> None:
 
         raise click.exceptions.Exit(answer(settings.root, request, call))
     style = "quiet" if line.quiet else line.progress
+    told = _Told() if style in {"quiet", "plain"} or (style == "auto" and not sys.stderr.isatty()) else None
     with (
         _explaining(request, style if line.explain else None) as request,
         _sigterm_is_an_interrupt(),
         Builder(settings.root) as builder,
-        progress_to(sys.stderr, style, debug=settings.debug) as listener,
+        progress_to(told or sys.stderr, style, debug=settings.debug) as listener,
     ):
         result = builder.build(request, listener)
+    if told is not None and result.idle is not None and settings.words and line.depends_on_files_only:
+        from pybuild.cli.remember import remember
+
+        with suppress(OSError, RegistryError):  # it would only have saved time
+            remember(
+                settings.root, settings.words, result, context=line.context, dockerfile=line.file, told=told.getvalue()
+            )
     if line.metadata_file is not None:
         _write("--metadata-file", line.metadata_file, json.dumps(metadata(result), indent=2) + "\n")
     if request.outputs and not any(output.needs_image for output in request.outputs):
@@ -172,6 +182,15 @@ class Line:
     cache_to: tuple[str, ...] = ()
     caches_from: tuple[str, ...] = ()
     caches_to: tuple[str, ...] = ()
+
+    @property
+    def depends_on_files_only(self) -> bool:
+        """Nothing but the context and the store makes a difference, and the store is where the result goes."""
+        return not (
+            self.contexts or self.secrets or self.agents or self.no_cache or self.pull or self.outputs or self.push
+            or self.iidfile or self.metadata_file or self.attest or self.explain or self.cache_from or self.cache_to
+            or self.caches_from or self.caches_to or self.file == "-"
+        )  # fmt: skip
 
     def question(self) -> "Call | None":
         """What is asked instead of a build. Raises UsageError."""
@@ -268,6 +287,20 @@ def _cache_places(words: Sequence[str], *, write: bool) -> "tuple[CachePlace, ..
     from builder.cache.remote import CachePlace
 
     return tuple(CachePlace.parse(word, write=write) for word in words)
+
+
+class _Told(io.StringIO):
+    """Standard error, and what was written to it."""
+
+    def write(self, text: str) -> int:
+        sys.stderr.write(text)
+        return super().write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
 
 
 @contextmanager

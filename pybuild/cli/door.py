@@ -20,6 +20,7 @@ class Globals:
 
     root: Path
     debug: bool
+    words: tuple[str, ...] = ()  # the whole command line
 
 
 class LazyGroup(click.Group):
@@ -80,7 +81,7 @@ of run and exec: the command's own, 125 pybuild failed, 126 not executable, 127 
 @click.pass_context
 def pybuild(ctx: click.Context, root: Path | None, *, debug: bool) -> None:
     """Build, push, pull and run container images, without a daemon."""
-    ctx.obj = Globals(root=_checked(root or default_root()), debug=debug)
+    ctx.obj = Globals(root=_checked(root or default_root()), debug=debug, words=ctx.obj or ())
 
 
 def _checked(root: Path) -> Path:

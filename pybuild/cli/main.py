@@ -3,11 +3,14 @@
 `pybuild --version` must not import click; each command's module is imported when that command runs.
 """
 
-import contextlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+
+from pybuild.cli.again import unchanged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing or collections for names of types would take as long as the interpreter's start
+    from collections.abc import Sequence
 
 COMMANDS = {
     # command: (module, attribute, one line for the list)
@@ -44,15 +47,7 @@ COMMANDS = {
 INTERRUPTED = 130
 
 
-@runtime_checkable
-class UserFacing(Protocol):
-    """The shape that the error families of all packages share."""
-
-    hint: str | None
-    exit_code: int
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run one command line and return its exit code. The only catcher of errors."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     _open_missing_streams()
@@ -90,12 +85,14 @@ def _dispatch(words: list[str]) -> int:
 
         sys.stdout.write(f"pybuild {__version__}\n")
         return 0
+    if words and (words[0] == "build" or words[0] not in COMMANDS) and (code := unchanged(words)) is not None:
+        return code
     from pybuild.cli.door import pybuild as door
     from pybuild.cli.door import with_default_command
 
     stdout = sys.stdout
     try:
-        found = door.main(with_default_command(words), prog_name="pybuild", standalone_mode=False)
+        found = door.main(with_default_command(words), prog_name="pybuild", standalone_mode=False, obj=tuple(words))
     except SystemExit as ended:
         if sys.stdout is stdout:
             raise
@@ -105,6 +102,8 @@ def _dispatch(words: list[str]) -> int:
 
 def _report(error: Exception, *, debug: bool) -> int:
     """Two lines for an error of ours; a traceback only when asked for."""
+    import contextlib
+
     import click
 
     if isinstance(error, click.exceptions.Exit):
@@ -119,8 +118,8 @@ def _report(error: Exception, *, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    if isinstance(error, UserFacing):
-        message, hint, code = str(error), error.hint, error.exit_code
+    if hasattr(error, "hint") and hasattr(error, "exit_code"):  # as the error families of all packages have
+        message, hint, code = str(error), error.hint, int(error.exit_code)
     elif isinstance(error, OSError):
         message, hint, code = _os_error(error), None, 1
     else:
