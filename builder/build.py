@@ -8,10 +8,10 @@ Not here: the command line and how progress looks (pybuild/cli).
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
@@ -27,10 +27,11 @@ from builder.dockerfile.memo import parse_remembered
 from builder.errors import BuilderError, BuildFailed
 from builder.excerpt import excerpt
 from builder.exporters import Exporter, Output
-from builder.exporters.assemble import assemble
+from builder.exporters.annotations import Annotation, check
+from builder.exporters.assemble import Image, assemble
 from builder.opening import Opening
 from builder.ops.context import Context
-from builder.ops.files import ContextFiles, LateFiles, TreeFiles
+from builder.ops.files import ContextFiles, Files, LateFiles, TreeFiles
 from builder.ops.output import StepFailed
 from builder.ops.packing import parse_compression
 from builder.ops.statcache import StatCache
@@ -38,15 +39,14 @@ from builder.ops.workshop import Secret, Workshop
 from builder.plan.contexts import LAYOUT, NamedContexts, split_layout
 from builder.plan.options import BaseImage, PlanOptions
 from builder.plan.planner import Plan, make_plan
-from builder.plan.vertices import ContextOp, GitOp, HttpOp, ImageOp, RunOp, in_order
+from builder.plan.vertices import ContextOp, GitOp, HttpOp, ImageOp, RunOp, Vertex, in_order
 from builder.progress import Listener, Reporter, Warned
-from builder.solver.keys import image_key, pull_key
-from builder.solver.results import Tree
+from builder.solver.keys import pull_key
 from builder.solver.scheduler import VertexFailed, run_graph
 from builder.solver.solve import Solver
 from builder.times import rfc3339
 from registry.errors import ManifestUnknown, RegistryError, StoreError
-from registry.model import Digest, Platform, Reference
+from registry.model import Descriptor, Digest, Platform, Reference
 from registry.model.platform import native
 from registry.storage import ContentStore, Lease, StoredImage
 from registry.storage.images import find_image
@@ -76,13 +76,14 @@ class BuildRequest:
     allow: frozenset[str] = frozenset()
     hosts: tuple[tuple[str, str], ...] = ()
     network: str = "default"
-    platform: Platform = field(default_factory=native)
+    platforms: tuple[Platform, ...] = field(default_factory=lambda: (native(),))  # several: an index of images
     no_cache: bool = False
     keep_going: bool = False  # after a step failed, do what does not need it
     pull: bool = False
     push: bool = False
     outputs: tuple[Output, ...] = ()  # none: the local store
-    compression: str = "gzip"  # of new layers: gzip, zstd or uncompressed; with a level: zstd:9
+    compression: str = "gzip"  # of layers, where an output does not say: gzip, zstd, uncompressed; with a level: zstd:9
+    annotations: tuple[Annotation, ...] = ()  # of all outputs
     epoch: int | None = None  # SOURCE_DATE_EPOCH
     caches_from: "tuple[Port, ...]" = ()  # cache mounts that are read in before
     caches_to: "tuple[Port, ...]" = ()  # … and written out after
@@ -90,6 +91,21 @@ class BuildRequest:
     cache_to: "tuple[CachePlace, ...]" = ()  # … and that get what this build has
     explain: Explain | None = None  # gets the report of what was cached and why not, however the build ends
     stdin: BinaryIO | None = None
+
+    @property
+    def platform(self) -> Platform:
+        """The first, for what knows one only."""
+        return self.platforms[0]
+
+    @property
+    def wanted(self) -> tuple[Output, ...]:
+        """The outputs, with what --push asks for beside them."""
+        outputs = self.outputs or (Output("image"),)
+        if self.push:
+            outputs = tuple(output.pushed() if output.keeps_image else output for output in outputs)
+            if not any(output.pushes for output in outputs):
+                outputs = (*outputs, Output("image").pushed())
+        return outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +122,16 @@ class Idle:
 class BuildResult:
     """What came out. With outputs of files only, the image that it would be is not stored."""
 
-    image_id: Digest  # of the config, as docker's
-    digest: Digest  # of the manifest
-    size: int  # of the manifest
+    image_id: Digest  # of the config, as docker's; of several platforms that of the index
+    descriptor: Descriptor  # of the manifest or the index
     tags: tuple[Reference, ...] = ()
     findings: tuple[Finding, ...] = ()  # of the build checks
     idle: Idle | None = field(default=None, compare=False)  # if there was nothing to do
+
+    @property
+    def digest(self) -> Digest:
+        """Of the manifest or the index."""
+        return self.descriptor.digest
 
 
 class Builder:
@@ -153,9 +173,9 @@ class _Build:
         self._opening = Opening(root, store, request, reporter)
         self._contexts: dict[str, ContextFiles | LateFiles] = {}
         self._findings: tuple[Finding, ...] = ()
-        self._bases: Mapping[str, BaseImage] = {}
+        self._bases: Mapping[tuple[str, Platform], BaseImage] = {}
         self._began_ns = time.time_ns()
-        named = [name for output in request.outputs if output.keeps_image for name in output.names]
+        named = [name for output in request.outputs for name in output.names]
         self._tags = tuple(dict.fromkeys((*request.tags, *(Reference.parse(name).tagged for name in named))))
 
     def run(self) -> BuildResult:
@@ -164,6 +184,10 @@ class _Build:
             raise BuilderError("nothing to push: the image has no name", hint="give it one with the registry in it")
         if request.compression != "gzip":
             parse_compression(request.compression)  # a wrong one is told now, not after the first step
+        for output in request.wanted:
+            if output.packing:
+                parse_compression(output.packing)
+            check((*request.annotations, *output.annotations), request.platforms)
         with self._resources:
             main = self._resources.enter_context(self._opening.main(self._stat_cache))
             self._contexts[""] = ContextFiles(main)
@@ -171,41 +195,46 @@ class _Build:
             text, name = main.dockerfile
             lines = text.decode(errors="replace")
             dockerfile = parse_remembered(text, name, self._root / "parsed")
-            plan = self._plan(dockerfile, lines, main)
-            with self._workshop(plan) as shop, self._recording(plan, dockerfile, shop) as ledger:
+            plans = self._plans(dockerfile, lines, main)
+            wanted = [plan.result for plan in plans]
+            with self._workshop(wanted) as shop, self._recording(wanted, dockerfile, shop) as ledger:
                 self._import_caches()
                 solver = Solver(shop, self._reporter, self._context, ledger)
-                tree = self._solve(plan, solver, lines)
-                result = self._finish(plan, tree, solver)
-                self._write_cache(plan, solver)
-                idle = self._idle(plan, ledger, main)
-            self._export_caches(plan)
+                files = self._solve(wanted, solver, lines)
+                result = self._finish(plans, files, solver)
+                self._write_cache(wanted, solver)
+                idle = self._idle(wanted, ledger, main)
+            self._export_caches(wanted)
             return replace(result, idle=idle)
 
-    def _idle(self, plan: Plan, ledger: Ledger, main: Context) -> Idle | None:
-        if not os.path.isdir(self._request.context) or any(step.outcome != CACHED for step in ledger.steps()):
+    def _idle(self, wanted: Sequence[Vertex], ledger: Ledger, main: Context) -> Idle | None:
+        if len(wanted) > 1 or not os.path.isdir(self._request.context):
             return None
-        for vertex in in_order([plan.result]):
+        if any(step.outcome != CACHED for step in ledger.steps()):
+            return None
+        for vertex in in_order(wanted):
             if isinstance(vertex.op, GitOp | HttpOp) or (isinstance(vertex.op, ContextOp) and vertex.op.name):
                 return None
         bases: list[tuple[str, str, Digest]] = []
-        for name, used in self._bases.items():
+        for (name, platform), used in self._bases.items():
             if name.startswith(LAYOUT):
                 return None
             reference = Reference.parse(name).tagged
             if reference.digest is None and reference.tag is not None:
                 top = self._store.manifest(reference.repository, reference.tag).digest
-                if find_image(self._store, reference.with_digest(top), self._request.platform).digest != used.digest:
+                if find_image(self._store, reference.with_digest(top), platform).digest != used.digest:
                     return None  # somebody has moved the tag meanwhile
                 bases.append((reference.repository, reference.tag, top))
         return Idle(str(main.root), main.rules, tuple(bases), self._began_ns)
 
-    def _recording(self, plan: Plan, dockerfile: Dockerfile, shop: Workshop) -> AbstractContextManager[Ledger]:
+    def _recording(
+        self, wanted: Sequence[Vertex], dockerfile: Dockerfile, shop: Workshop
+    ) -> AbstractContextManager[Ledger]:
         request = self._request
         return recording(
             self._store,
             dockerfile,
-            plan.result,
+            wanted,
             context=request.context,
             file=request.dockerfile or "",
             target=request.target,
@@ -229,12 +258,12 @@ class _Build:
                 found.append(cache)
         return found
 
-    def _write_cache(self, plan: Plan, solver: Solver) -> None:
+    def _write_cache(self, wanted: Sequence[Vertex], solver: Solver) -> None:
         for place in self._request.cache_to:
             from builder.cache.remote import export_cache, steps_to_export
 
             step = self._reporter.start(f"exporting cache to {place.where}")
-            steps = steps_to_export(plan.result, place, solver.made, solver.ledger)
+            steps = steps_to_export(wanted, place, solver.made, solver.ledger)
             try:
                 export_cache(self._store, solver.shop.lease, place, steps, step)
             except (BuilderError, RegistryError, OSError) as error:
@@ -253,11 +282,11 @@ class _Build:
 
             import_mounts(self._root, self._request.caches_from, self._reporter.notice)
 
-    def _export_caches(self, plan: Plan) -> None:
+    def _export_caches(self, wanted: Sequence[Vertex]) -> None:
         if self._request.caches_to:
             from builder.cache.transfer import export_mounts
 
-            commands = [vertex.op for vertex in in_order([plan.result]) if isinstance(vertex.op, RunOp)]
+            commands = [vertex.op for vertex in in_order(wanted) if isinstance(vertex.op, RunOp)]
             used = [mount.id for op in commands for mount in op.mounts if mount.type == "cache"]
             export_mounts(self._root, self._request.caches_to, used, self._reporter.notice)
 
@@ -268,29 +297,31 @@ class _Build:
     def _context(self, name: str) -> ContextFiles | LateFiles:
         """The build context, or the one that --build-context calls so; opened when a step asks for it."""
         if name not in self._contexts:
-            place = NamedContexts(self._request.contexts, self._request.platform).place(name)
-            assert place is not None, "the plan has no other contexts"
+            place = NamedContexts(self._request.contexts, self._request.platform).at(name)
             files = self._opening.named(name, place, self._stat_cache)
             self._contexts[name] = files
             self._resources.callback(files.close)
         return self._contexts[name]
 
-    def _plan(self, dockerfile: Dockerfile, text: str, main: Context) -> Plan:
+    def _plans(self, dockerfile: Dockerfile, text: str, main: Context) -> list[Plan]:
+        """One a platform, over one graph: equal vertices are the same work."""
         request = self._request
-        options = PlanOptions(
-            target=request.target, build_args=request.build_args, labels=request.labels, platform=request.platform,
-            network=request.network, hosts=request.hosts, contexts=request.contexts, allow=request.allow,
-            no_cache=request.no_cache,
+        options = partial(
+            PlanOptions,
+            target=request.target, build_args=request.build_args, labels=request.labels, network=request.network,
+            hosts=request.hosts, contexts=request.contexts, allow=request.allow, no_cache=request.no_cache,
+            several=len(request.platforms) > 1,
         )  # fmt: skip
         bases = StoreBases(self._store, request, self._reporter)
         try:
-            plan = make_plan(dockerfile, options, bases)
+            plans = [make_plan(dockerfile, options(platform=each), bases) for each in request.platforms]
         except DockerfileError as error:
             shown = excerpt(text, error.at)
             raise DockerfileError(error.problem, at=error.at, hint=error.hint, excerpt=shown) from None
-        self._check(dockerfile, text, main, bases.found)
+        of_the_first = {name: base for (name, platform), base in bases.found.items() if platform == request.platform}
+        self._check(dockerfile, text, main, of_the_first)
         self._bases = bases.found
-        return plan
+        return plans
 
     def _check(self, dockerfile: Dockerfile, text: str, main: Context, bases: Mapping[str, BaseImage]) -> None:
         """Tell what the build checks find. Raises DockerfileError: the file's check directive makes an error of it."""
@@ -307,11 +338,11 @@ class _Build:
                 excerpt=excerpt(text, at),
             )
 
-    def _workshop(self, plan: Plan) -> Workshop:
+    def _workshop(self, wanted: Sequence[Vertex]) -> Workshop:
         request = self._request
         lease = self._store.lease()
         self._resources.callback(_let_go, lease)
-        vertices = list(in_order([plan.result]))
+        vertices = list(in_order(wanted))
         # Somebody may remove the base image while we build on it; its layers are ours too.
         below = {layer.digest for vertex in vertices if isinstance(vertex.op, ImageOp) for layer in vertex.op.layers}
         lease.hold(*filter(self._store.has, below))
@@ -319,7 +350,7 @@ class _Build:
             root=self._root,
             store=self._store,
             lease=lease,
-            compression=request.compression,
+            compression=next((output.packing for output in request.wanted if output.packing), request.compression),
             epoch=request.epoch,
             secrets=request.secrets,
             agents=request.agents,
@@ -327,10 +358,10 @@ class _Build:
             has_commands=any(isinstance(vertex.op, RunOp) for vertex in vertices),
         )
 
-    def _solve(self, plan: Plan, solver: Solver, dockerfile: str) -> Tree:
+    def _solve(self, wanted: Sequence[Vertex], solver: Solver, dockerfile: str) -> Mapping[Digest, Files]:
         try:
-            results = run_graph(
-                plan.result,
+            return run_graph(
+                wanted,
                 solver.solve,
                 workers=_WORKERS,
                 cancellation=solver.shop.cancellation,
@@ -338,29 +369,18 @@ class _Build:
             )
         except VertexFailed as error:
             raise explained(error, dockerfile) from error.reason
-        found = results[plan.result.digest]
-        assert isinstance(found, TreeFiles), "the result of a build is a file system"
-        return found.tree
 
-    def _finish(self, plan: Plan, tree: Tree, solver: Solver) -> BuildResult:
+    def _finish(self, plans: Sequence[Plan], files: Mapping[Digest, Files], solver: Solver) -> BuildResult:
         request = self._request
         epoch = None if request.epoch is None else rfc3339(request.epoch)
-        image = assemble(plan, tree, solver.made, epoch=epoch, time_of=self._time_of)
-        exporter = Exporter(image, tree, solver.shop, self._tags, self._reporter)
-        exporter.export(request.outputs or (Output("image"),), push=request.push)
-        return BuildResult(image.config_digest, image.digest, len(image.manifest_content), self._tags, self._findings)
-
-    def _time_of(self, config: bytes) -> str:
-        """When the image of this config was made first: so a build that is all cached gives that very image."""
-        key = image_key(config)
-        known = None if self._request.no_cache else self._store.cache_get(key)
-        if known is not None:
-            return known.decode()
-        now = rfc3339(time.time()).encode()
-        if self._request.no_cache:
-            self._store.cache_put(key, now, kind="image")
-            return now.decode()
-        return self._store.cache_settle(key, now, kind="image").decode()
+        images: list[Image] = []
+        for plan in plans:
+            found = files[plan.result.digest]
+            assert isinstance(found, TreeFiles), "the result of a build is a file system"
+            images.append(assemble(plan, found.tree, solver.made, epoch=epoch))
+        exporter = Exporter(images, solver.shop, request.tags, self._reporter, request.annotations, request.compression)
+        made, names = exporter.export(request.wanted)
+        return BuildResult(made.image_id, made.top, names, self._findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,33 +390,33 @@ class StoreBases:
     store: ContentStore
     request: BuildRequest
     reporter: Reporter
-    found: dict[str, BaseImage] = field(default_factory=dict)  # by the name in the Dockerfile
+    found: dict[tuple[str, Platform], BaseImage] = field(default_factory=dict)  # by the name in the Dockerfile
 
-    def resolve(self, name: str, at: Position) -> BaseImage:
+    def resolve(self, name: str, at: Position, platform: Platform) -> BaseImage:
         if name.startswith(LAYOUT):
-            found, shown = self._in_layout(name, at), name
+            found, shown = self._in_layout(name, at, platform), name
         else:
-            found, shown = self._named(name, at)
+            found, shown = self._named(name, at, platform)
         if len(found.manifest.layers) != len(found.config.rootfs.diff_ids):
             raise BuilderError(f"image {shown} is broken: its config and manifest differ in layers", hint="pull it")
-        self.found[name] = BaseImage(shown, found.digest, found.manifest.layers, found.config)
-        return self.found[name]
+        self.found[name, platform] = BaseImage(shown, found.digest, found.manifest.layers, found.config)
+        return self.found[name, platform]
 
-    def _named(self, name: str, at: Position) -> tuple[StoredImage, str]:
+    def _named(self, name: str, at: Position, platform: Platform) -> tuple[StoredImage, str]:
         try:
             reference = Reference.parse(name).tagged
         except RegistryError as error:
             raise DockerfileError(f"{name!r} names no image: {error}", at=at, hint=error.hint) from None
-        found = None if self.request.pull else self._local(reference)
-        return found or self._pulled(reference, at), str(reference)
+        found = None if self.request.pull else self._local(reference, platform)
+        return found or self._pulled(reference, at, platform), str(reference)
 
-    def _local(self, reference: Reference) -> StoredImage | None:
+    def _local(self, reference: Reference, platform: Platform) -> StoredImage | None:
         try:
-            return find_image(self.store, reference, self.request.platform)
+            return find_image(self.store, reference, platform)
         except ManifestUnknown:
             return None
 
-    def _in_layout(self, place: str, at: Position) -> StoredImage:
+    def _in_layout(self, place: str, at: Position, platform: Platform) -> StoredImage:
         from registry.layouts import load_from_layout
 
         folder, wanted = split_layout(place)
@@ -404,24 +424,26 @@ class StoreBases:
         try:
             which = Digest.parse(wanted) if ":" in wanted else wanted
             reference = load_from_layout(self.store, Path(folder), which, step)
-            found = find_image(self.store, reference, self.request.platform)
+            found = find_image(self.store, reference, platform)
         except RegistryError as error:
             step.failed(str(error))
             raise BuilderError(f"{at.file}:{at.line}: can't get the image {place}: {error}", hint=error.hint) from error
         step.done()
         return found
 
-    def _pulled(self, reference: Reference, at: Position) -> StoredImage:
+    def _pulled(self, reference: Reference, at: Position, platform: Platform) -> StoredImage:
         from builder.solver.turns import turn
         from registry.client import pull
 
         step = self.reporter.start(f"[internal] pull {reference}")
         try:
-            with turn(self.store.root, pull_key(reference, self.request.platform), step.update):
-                known = None if self.request.pull else self._local(reference)  # another build may have been first
+            with turn(self.store.root, pull_key(reference, platform), step.update):
+                known = (
+                    None if self.request.pull else self._local(reference, platform)
+                )  # another build may have been first
                 if known is None:
-                    pull(self.store, reference, platform=self.request.platform, progress=step)
-                found = known or find_image(self.store, reference, self.request.platform)
+                    pull(self.store, reference, platform=platform, progress=step)
+                found = known or find_image(self.store, reference, platform)
         except RegistryError as error:
             step.failed(str(error))
             hint = error.hint or "check the name, or pull it by hand to see more"

@@ -103,11 +103,11 @@ class _Images:
     store: ContentStore
     platform: Platform
 
-    def resolve(self, name: str, at: Position) -> BaseImage:
+    def resolve(self, name: str, at: Position, platform: Platform) -> BaseImage:
         """Raises RegistryError: it is not here."""
         del at
         reference = Reference.parse(name).tagged
-        found = find_image(self.store, reference, self.platform)
+        found = find_image(self.store, reference, platform)
         return BaseImage(str(reference), found.digest, found.manifest.layers, found.config)
 
     def facts(self, name: str) -> BaseFacts | None:

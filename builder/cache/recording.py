@@ -21,7 +21,7 @@ Explain = Callable[[Report], None]
 def recording(
     store: ContentStore,
     dockerfile: Dockerfile,
-    result: Vertex,
+    results: Sequence[Vertex],
     *,
     context: str,
     file: str,
@@ -35,7 +35,7 @@ def recording(
     Args:
         store: keeps records for the next build.
         dockerfile: as written.
-        result: the vertex that the build is for.
+        results: the vertices that the build is for.
         context: as the command line names it, as are the next three.
         file: the Dockerfile.
         target: the stage.
@@ -47,7 +47,7 @@ def recording(
     names = [identity("context", place, file, target)]
     if tags:
         names.insert(0, identity("tags", *sorted(tags), file, target))
-    vertices = list(in_order([result]))
+    vertices = list(in_order(results))
     began = time.time()
     ledger = Ledger(store, names, vertices, declared(dockerfile))
     try:

@@ -78,16 +78,13 @@ class CachedStep(NamedTuple):
 
 
 def steps_to_export(
-    result: Vertex, place: CachePlace, made: Mapping[Digest, MadeLayer], ledger: Ledger
+    results: Sequence[Vertex], place: CachePlace, made: Mapping[Digest, MadeLayer], ledger: Ledger
 ) -> list[CachedStep]:
-    """The steps of the graph with their layers; those of the result only, unless the place wants every one."""
-    if place.every:
-        vertices = list(in_order([result]))
-    else:
-        vertices = [result]
-        while vertices[-1].inputs:
-            vertices.append(vertices[-1].inputs[0])
-        vertices.reverse()
+    """The steps of the graph with their layers; those of the results only, unless the place wants every one."""
+    vertices = list(in_order(results))
+    if not place.every:
+        own = {vertex.digest for result in results for vertex in _standing_on(result)}
+        vertices = [vertex for vertex in vertices if vertex.digest in own]
     found: list[CachedStep] = []
     for vertex in vertices:
         layer = made.get(vertex.digest)
@@ -95,6 +92,14 @@ def steps_to_export(
             below = made.get(vertex.inputs[0].digest)
             found.append(CachedStep(ledger.keys(vertex), layer, below.descriptor.digest if below else None))
     return found
+
+
+def _standing_on(result: Vertex) -> Iterator[Vertex]:
+    """The vertex and those whose layers are below its own."""
+    yield result
+    while result.inputs:
+        result = result.inputs[0]
+        yield result
 
 
 def export_cache(

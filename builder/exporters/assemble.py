@@ -1,71 +1,40 @@
-"""A plan and the layers that its steps gave → config and manifest. Pure, so that equal builds give equal images."""
+"""A plan and the layers of its steps → the image for one platform. Pure, so that equal builds give equal images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from builder.plan.planner import Plan, Step
 from builder.solver.results import MadeLayer, Tree
-from registry.model import Descriptor, Digest, History, ImageConfig, Manifest, MediaType, RootFs
-
-_AS_OCI: dict[str, str] = {
-    MediaType.DOCKER_LAYER: MediaType.OCI_LAYER,
-    MediaType.DOCKER_LAYER_GZIP: MediaType.OCI_LAYER_GZIP,
-    MediaType.DOCKER_LAYER_ZSTD: MediaType.OCI_LAYER_ZSTD,
-    MediaType.DOCKER_FOREIGN_LAYER: "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-}
+from builder.times import NANOSECONDS, rfc3339
+from registry.model import Digest, History, ImageConfig, Platform, RootFs
 
 
-@dataclass(frozen=True)
-class Assembled:
-    """An image, not stored yet."""
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The image for one platform, before an output says how it is packed and named."""
 
+    platform: Platform  # as asked for
     config: ImageConfig
-    config_content: bytes
-    manifest: Manifest
-    manifest_content: bytes
-
-    @property
-    def config_digest(self) -> Digest:
-        return self.manifest.config.digest
-
-    @cached_property
-    def digest(self) -> Digest:
-        """Of the manifest."""
-        return Digest.of(self.manifest_content)
+    tree: Tree
+    own: int = 0  # how many of its layers this build made; the ones below are the base image's
 
 
-def assemble(
-    plan: Plan,
-    tree: Tree,
-    made: Mapping[Digest, MadeLayer],
-    *,
-    epoch: str | None,
-    time_of: Callable[[bytes], str],
-) -> Assembled:
+def assemble(plan: Plan, tree: Tree, made: Mapping[Digest, MadeLayer], *, epoch: str | None) -> Image:
     """Put the image together.
 
     Args:
         plan: the config, times and layers aside, and the steps.
         tree: the file system of the result.
         made: the layer of each step's vertex, by the vertex's digest.
-        epoch: RFC 3339; stands for every time of this build if the user gave one.
-        time_of: says when an image was made, from its config without that time. It must say the same for the same
-            config, so that a build that is all cached gives the image that is there.
+        epoch: RFC 3339; stands for every time of this build if the user gave one. Otherwise the image is as old as
+            the newest of what it was made from, and so is each of its layers (docs/adr/0003).
     """
-    steps = tuple(_timed(plan.steps, made, epoch))
+    steps = _timed(plan.steps, made, epoch)
     base = plan.base.config.history if plan.base else ()
-    config = replace(plan.config, rootfs=RootFs(tree.diff_ids), history=(*base, *steps))
-    created = epoch or time_of(config.to_bytes())
-    history = tuple(step if step.created else replace(step, created=created) for step in steps)
-    config = replace(config, created=created, history=(*base, *history))
-    content = config.to_bytes()
-    manifest = Manifest(
-        MediaType.OCI_MANIFEST,
-        Descriptor(MediaType.OCI_CONFIG, Digest.of(content), len(content)),
-        tuple(replace(layer, media_type=_AS_OCI.get(layer.media_type, layer.media_type)) for layer in tree.layers),
-    )
-    return Assembled(config, content, manifest, manifest.to_bytes())
+    created = epoch or rfc3339(tree.newest_ns // NANOSECONDS)
+    history = (*base, *(step if step.created else replace(step, created=created) for step in steps))
+    config = replace(plan.config, rootfs=RootFs(tree.diff_ids), history=history, created=created)
+    return Image(plan.platform, config, tree, sum(step.vertex is not None for step in plan.steps))
 
 
 def _timed(steps: tuple[Step, ...], made: Mapping[Digest, MadeLayer], epoch: str | None) -> list[History]:

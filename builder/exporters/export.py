@@ -1,67 +1,157 @@
-"""Writing a result out: the store, archives, plain files."""
+"""Writing a result out: the store, registries, archives, plain files."""
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+from uuid import uuid4
 
 from builder.errors import BuilderError
-from builder.exporters.assemble import Assembled
+from builder.exporters import annotations as notes
+from builder.exporters.annotations import Annotation
+from builder.exporters.assemble import Image
 from builder.exporters.outputs import STDOUT, Output
+from builder.exporters.packaging import Form, Package, package
+from builder.ops.packing import repacked
 from builder.ops.workshop import Workshop
 from builder.progress import Reporter, Step
-from builder.solver.results import Tree
-from registry.model import Reference
+from registry.model import Descriptor, Digest, Reference
+
+if TYPE_CHECKING:
+    from registry.client import ClientSettings
 
 
-@dataclass(frozen=True)
+@dataclass
 class Exporter:
     """Writes the result of one build out, in one or several ways."""
 
-    image: Assembled
-    tree: Tree
+    images: Sequence[Image]  # one a platform
     shop: Workshop
     tags: Sequence[Reference]
     reporter: Reporter
+    annotations: Sequence[Annotation] = ()
+    packing: str = "gzip"  # of outputs that do not say
+    _packages: dict[Form, Package] = field(default_factory=dict)
 
-    def export(self, outputs: Sequence[Output], *, push: bool = False) -> None:
+    def export(self, outputs: Sequence[Output]) -> tuple[Package, tuple[Reference, ...]]:
         """All outputs, in order; then to the registries.
+
+        Returns:
+            The image as the first output with one has it, and all its names in the store.
 
         Raises:
             BuilderError: an output can't be written. RegistryError: a registry does not take it.
         """
-        push = push or any(output.pushes for output in outputs)
-        if push or any(output.keeps_image for output in outputs):
-            self._store(self.tags)
+        names: dict[Reference, None] = {}
         for output in outputs:
-            if not output.keeps_image:
+            if output.keeps_image:
+                with self._kept(output) as kept:
+                    names |= dict.fromkeys(kept)
+            else:
                 self._export(output)
-        for name in self.tags if push else ():
-            self._push(name)
+        first = next((output for output in outputs if output.needs_image), Output())
+        return self._package(first), tuple(names)
 
-    def _store(self, tags: Sequence[Reference]) -> None:
-        """Put config and manifest into the store, and point all tags to it; without tags it is kept unnamed."""
-        image, store = self.image, self.shop.store
-        store.put(image.config_content, image.config_digest, self.shop.lease)
+    def _package(self, output: Output) -> Package:
+        form = output.form(self.packing, self.annotations)
+        if form not in self._packages:
+            notes.check(form.annotations, [image.platform for image in self.images])
+            self._packages[form] = package(self.images, form, self._repacked)
+        return self._packages[form]
+
+    def _repacked(self, layer: Descriptor, diff_id: Digest, packing: str) -> Descriptor:
+        return repacked(layer, diff_id, packing, self.shop.store, self.shop.lease)
+
+    # -- the store and registries
+
+    @contextmanager
+    def _kept(self, output: Output) -> Iterator[Sequence[Reference]]:
+        """Put the image into the store under the output's names, and from there into their registries."""
+        made = self._package(output)
+        by_digest = output.flag("push-by-digest")
+        names = list(dict.fromkeys((*self.tags, *(Reference.parse(name).tagged for name in output.names))))
+        if output.pushes and not names:
+            raise BuilderError("nothing to push: the image has no name", hint="give it one with the registry in it")
+        if output.flag("unpack"):
+            for image in self.images:
+                self.shop.unpacked(image.tree)
+        with ExitStack() as undo:
+            if output.flag("store", default=True):
+                self._store(made, () if by_digest else names, output.options.get("dangling-name-prefix"))
+            if by_digest:
+                names = [Reference(name.domain, name.path, None, made.top.digest) for name in names]
+            if output.pushes:
+                here = undo.enter_context(self._in_store(made))
+                for name in names:
+                    self._push(name, here, insecure=output.flag("registry.insecure"))
+            yield names if output.flag("store", default=True) else ()
+
+    def _store(self, made: Package, tags: Sequence[Reference], unnamed: str | None = None) -> None:
+        """Put configs and manifests into the store, and point all tags to the top; without tags it is kept unnamed."""
         names: dict[str, list[str]] = {}
         for tag in tags:
             names.setdefault(tag.repository, []).append(tag.tagged.tag or "latest")
         if not names:
             from registry.layouts import UNNAMED
 
-            names[UNNAMED] = []
+            names[Reference.parse(unnamed).repository if unnamed else UNNAMED] = []
         for repository, its_tags in names.items():
-            store.put_manifest(repository, image.manifest_content, image.manifest.media_type, tags=its_tags, adopt=True)
+            self._put(made, repository, its_tags)
+
+    def _put(self, made: Package, repository: str, tags: Sequence[str]) -> None:
+        store = self.shop.store
+        for config, manifest in zip(made.configs, made.manifests, strict=True):
+            store.put(config, Digest.of(config), self.shop.lease)
+            own = () if made.index is not None else tags
+            store.put_manifest(repository, manifest, made.manifest_type, tags=own, adopt=True)
+        if made.index is not None:
+            store.put_manifest(repository, made.index, made.top.media_type, tags=tags)
+
+    @contextmanager
+    def _in_store(self, made: Package) -> Iterator[Reference]:
+        """The image under a name that is ours alone, and gone after; what else names it does not matter."""
+        name = Reference.parse(f"pybuild-export/{uuid4().hex}:latest")
+        self._put(made, name.repository, [name.tag or ""])
+        store = self.shop.store
+        try:
+            yield name
+        finally:
+            for digest in dict.fromkeys((made.top.digest, *map(Digest.of, made.manifests))):
+                store.delete_manifest(name.repository, digest)
+
+    def _push(self, name: Reference, here: Reference, *, insecure: bool) -> None:
+        from registry.client import push
+
+        step = self.reporter.start(f"pushing {name}")
+        try:
+            push(self.shop.store, name, source=here, progress=step, settings=self._settings(name, insecure=insecure))
+        except BaseException as error:
+            step.failed(str(error))
+            raise
+        step.done()
+
+    def _settings(self, name: Reference, *, insecure: bool) -> "ClientSettings | None":
+        if not insecure:
+            return None
+        from dataclasses import replace
+
+        from msgspec.structs import replace as changed
+
+        from registry.client import ClientSettings
+
+        known = ClientSettings.load(self.shop.store.root)
+        one = changed(known.of(name.domain), insecure=True)
+        return replace(known, registries={**known.registries, name.domain: one})
+
+    # -- files
 
     def _export(self, output: Output) -> None:
         step = self.reporter.start(f"exporting to {output.type}" + (f" {output.dest}" if output.dest != STDOUT else ""))
         try:
             if output.needs_image:
-                with self._in_store():
-                    self._archive(output)
+                self._archive(output)
             else:
                 self._files(output, step)
         except OSError as error:
@@ -75,61 +165,43 @@ class Exporter:
             raise
         step.done()
 
-    def _push(self, name: Reference) -> None:
-        from registry.client import push
-
-        step = self.reporter.start(f"pushing {name}")
-        try:
-            push(self.shop.store, name, progress=step)
-        except BaseException as error:
-            step.failed(str(error))
-            raise
-        step.done()
-
-    @contextmanager
-    def _in_store(self) -> Iterator[None]:
-        """An archive is written from the store: the image is there meanwhile, and stays only if it was asked for."""
-        from registry.layouts import UNNAMED
-
-        store, digest = self.shop.store, self.image.digest
-        if store.find_manifests("manifest", str(digest)):
-            yield
-            return
-        self._store(())
-        try:
-            yield
-        finally:
-            store.delete_manifest(UNNAMED, digest)
-
     def _archive(self, output: Output) -> None:
         from registry.layouts import write_docker_archive, write_oci_layout
 
-        store, digest = self.shop.store, self.image.digest
+        made, store = self._package(output), self.shop.store
+        if output.type == "docker" and made.index is not None:
+            raise BuilderError("a docker archive holds one platform's image", hint="use type=oci, or one --platform")
         names: list[Reference | None] = [Reference.parse(name).tagged for name in output.names]
-        images = [(name, digest) for name in names or self.tags or [None]]
-        if output.type == "oci" and output.options.get("tar") in {"false", "0"}:
-            if output.dest == STDOUT:
-                raise BuilderError("an OCI layout that is no tar needs a directory", hint="add dest=DIRECTORY")
-            write_oci_layout(store, images, Path(output.dest))
-            return
-        with _stream(output.dest) as stream:
-            (write_oci_layout if output.type == "oci" else write_docker_archive)(store, images, stream)
+        images = [(name, made.top.digest) for name in names or self.tags or [None]]
+        with self._in_store(made), _place(output) as place:
+            if output.type == "oci":
+                write_oci_layout(store, images, place, about=made.top.annotations)
+            else:
+                write_docker_archive(store, images, place, folder=True)
 
     def _files(self, output: Output, step: Step) -> None:
-        from builder.layers import write_tree
-        from builder.ops.copy import CopyRequest, Source, copy_into
-
-        with self.shop.view(self.tree, step) as root:
+        split = output.flag("platform-split", default=len(self.images) > 1)
+        parts = [(image, str(image.platform).replace("/", "_") if split else "") for image in self.images]
+        with ExitStack() as opened:
+            trees = [(part, opened.enter_context(self.shop.view(image.tree, step))) for image, part in parts]
             if output.type == "tar":
+                from builder.layers import write_trees
+
                 with _stream(output.dest) as stream:
-                    write_tree(root, stream)
+                    write_trees(trees, stream, seconds=self.shop.epoch)
                 return
-            os.makedirs(output.dest, exist_ok=True)
-            target = os.open(output.dest, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                copy_into(target, CopyRequest((Source(root, "/", keep_owner=True),), "/"))
-            finally:
-                os.close(target)
+            from builder.exporters.folder import write_folder
+
+            write_folder(trees, output.dest, clear=output.options.get("mode") == "delete", seconds=self.shop.epoch)
+
+
+@contextmanager
+def _place(output: Output) -> Iterator[Path | BinaryIO]:
+    if output.is_folder:
+        yield Path(output.dest)
+        return
+    with _stream(output.dest) as stream:
+        yield stream
 
 
 @contextmanager

@@ -2,21 +2,34 @@
 
 import csv
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from builder.errors import BuilderError
+from builder.exporters.annotations import Annotation, parse_option
+from builder.exporters.packaging import Form
 
-# what each type takes beside `type`; those in ACCEPTED are BuildKit's, and what they ask for is what we do anyway
+_PACKING = {"name", "compression", "compression-level", "force-compression", "oci-mediatypes"}
+_IMAGE = _PACKING | {"push", "push-by-digest", "registry.insecure", "store", "unpack", "dangling-name-prefix"}
+# what each type takes beside `type`
 _OPTIONS = {
-    "image": {"name", "push", "compression", "compression-level"},
-    "registry": {"name", "compression", "compression-level"},
-    "oci": {"dest", "name", "tar", "compression", "compression-level"},
-    "docker": {"dest", "name", "compression", "compression-level"},
-    "local": {"dest"},
-    "tar": {"dest"},
+    "image": _IMAGE,
+    "registry": _IMAGE,
+    "oci": _PACKING | {"dest", "tar"},
+    "docker": _PACKING | {"dest", "tar"},
+    "local": {"dest", "mode", "platform-split"},
+    "tar": {"dest", "platform-split"},
 }
-_ACCEPTED = {"oci-mediatypes": "true", "unpack": "false", "store": "true", "force-compression": "false"}
+_FLAGS = {
+    "force-compression", "oci-mediatypes", "push", "push-by-digest", "registry.insecure", "store", "unpack", "tar",
+    "platform-split",
+}  # fmt: skip
+# BuildKit's; what they ask for is what we do anyway, or is about what we don't make
+_ACCEPTED = {
+    "rewrite-timestamp": {"true"}, "name-canonical": {"true", "false"}, "oci-artifact": {"true", "false"},
+}  # fmt: skip
+_TRUE = {"1", "t", "true", ""}
+_FALSE = {"0", "f", "false"}
 _FILES = frozenset({"local", "tar"})
 _ARCHIVES = frozenset({"oci", "docker"})
 STDOUT = "-"
@@ -29,13 +42,14 @@ class Output:
     type: str = "image"
     dest: str = ""  # "-" is standard output
     options: Mapping[str, str] = field(default_factory=dict)
+    annotations: tuple[Annotation, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "Output":
         """Read `type=oci,dest=x.tar`, a directory, or `-` for a tar on standard output.
 
         Raises:
-            BuilderError: an unknown type or option, or one that is missing.
+            BuilderError: an unknown type or option, or one that is missing or makes no sense.
         """
         if text == STDOUT:
             return cls("tar", STDOUT)
@@ -48,17 +62,30 @@ class Output:
                 f"-o {text}: unknown type {kind!r}" if kind else f"-o {text}: type is missing",
                 hint=_near(kind, _OPTIONS) or f"there is {', '.join(_OPTIONS)}",
             )
+        dest = pairs.pop("dest", "") if "dest" in _OPTIONS[kind] else ""
+        options: dict[str, str] = {}
+        annotations: list[Annotation] = []
         for name, value in pairs.items():
-            if name not in _OPTIONS[kind] and _ACCEPTED.get(name) != value:
-                allowed = ", ".join(sorted(_OPTIONS[kind]))
-                raise BuilderError(
-                    f"-o {text}: {kind} has no option {name}={value}",
-                    hint=_near(name, _OPTIONS[kind]) or f"it takes {allowed}",
-                )
-        dest = pairs.pop("dest", "")
-        if kind == "local" and dest in {"", STDOUT}:
+            if kind not in _FILES and (annotation := parse_option(name, value)) is not None:
+                annotations.append(annotation)
+            elif kind in _FILES or value not in _ACCEPTED.get(name, ()):
+                options[name] = _checked(text, kind, name, value)
+        found = cls(kind, dest or (STDOUT if kind in _FILES | _ARCHIVES else ""), options, tuple(annotations))
+        found._check(text)
+        return found
+
+    def _check(self, text: str) -> None:
+        if self.type == "local" and self.dest in {"", STDOUT}:
             raise BuilderError(f"-o {text}: local needs a directory", hint="add dest=DIRECTORY")
-        return cls(kind, dest or (STDOUT if kind in _FILES | _ARCHIVES else ""), pairs)
+        if self.is_folder and self.dest == STDOUT:
+            raise BuilderError(f"-o {text}: what is no archive needs a directory", hint="add dest=DIRECTORY")
+        if self.flag("push-by-digest") and not self.names:
+            raise BuilderError(f"-o {text}: nowhere to push to", hint="add name=REGISTRY/NAME")
+        if self.keeps_image and not self.flag("store", default=True) and not self.pushes:
+            raise BuilderError(f"-o {text}: neither kept nor pushed", hint="add push=true, or leave store=false out")
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        return self.options[name].lower() in _TRUE if name in self.options else default
 
     @property
     def needs_image(self) -> bool:
@@ -67,16 +94,63 @@ class Output:
 
     @property
     def keeps_image(self) -> bool:
-        """Whether the image stays in the store under its names."""
+        """Whether it is about the image in the store and its names."""
         return self.type in {"image", "registry"}
 
     @property
+    def is_folder(self) -> bool:
+        return self.type in _ARCHIVES and not self.flag("tar", default=True)
+
+    @property
     def names(self) -> tuple[str, ...]:
-        return tuple(name for name in self.options.get("name", "").split(",") if name)
+        return tuple(name.strip() for name in self.options.get("name", "").split(",") if name.strip())
 
     @property
     def pushes(self) -> bool:
-        return self.type == "registry" or self.options.get("push") in {"true", "1", ""}
+        return self.type == "registry" or self.flag("push")
+
+    @property
+    def packing(self) -> str:
+        """How layers are to be packed, `zstd:9`; empty if it does not say."""
+        kind, level = self.options.get("compression", ""), self.options.get("compression-level", "")
+        return f"{kind or 'gzip'}:{level}" if level else kind
+
+    def pushed(self) -> "Output":
+        """The same, and to the registries in its names."""
+        return replace(self, options={**self.options, "push": "true"})
+
+    def form(self, packing: str, annotations: Sequence[Annotation]) -> Form:
+        """How the image is written for this output.
+
+        Args:
+            packing: of an output that does not say.
+            annotations: of the build, for all outputs.
+
+        Docker's media types know neither annotations nor zstd: where one of these is asked for, the types are OCI's,
+        as with BuildKit.
+        """
+        packing = self.packing or packing
+        notes = (*annotations, *self.annotations)
+        docker = not self.flag("oci-mediatypes", default=True) and not notes and not packing.startswith("zstd")
+        return Form(packing, self.flag("force-compression"), not docker, notes)
+
+
+def _checked(text: str, kind: str, name: str, value: str) -> str:
+    known = _OPTIONS[kind]
+    if name not in known:
+        raise BuilderError(
+            f"-o {text}: {kind} has no option {name}={value}",
+            hint=_near(name, known) or f"it takes {', '.join(sorted(known))}",
+        )
+    if name in _FLAGS and value.lower() not in _TRUE | _FALSE:
+        raise BuilderError(f"-o {text}: {name} is true or false, not {value!r}")
+    if name == "mode" and value not in {"copy", "delete"}:
+        raise BuilderError(
+            f"-o {text}: no mode {value!r}", hint="mode=copy adds to the directory, mode=delete clears it"
+        )
+    if name == "compression-level" and not (value.isascii() and value.isdigit()):
+        raise BuilderError(f"-o {text}: not a level: {value!r}", hint="write a number, like compression-level=9")
+    return value
 
 
 def _near(word: str, known: Mapping[str, object] | set[str]) -> str | None:

@@ -9,8 +9,17 @@ Not here: when a layer is made, and what it is cached under (builder/solver); mo
 
 from builder.layers.apply import apply_layer
 from builder.layers.compression import Compression
-from builder.layers.diff import Layer, write_layer, write_tree
+from builder.layers.diff import Layer, write_layer, write_tree, write_trees
 from builder.layers.unpack import unpack_image
 from registry.archive.unpacking import Limits
 
-__all__ = ["Compression", "Layer", "Limits", "apply_layer", "unpack_image", "write_layer", "write_tree"]
+__all__ = [
+    "Compression",
+    "Layer",
+    "Limits",
+    "apply_layer",
+    "unpack_image",
+    "write_layer",
+    "write_tree",
+    "write_trees",
+]

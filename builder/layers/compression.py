@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Packers are imported where they are used: each costs some milliseconds, and most commands need none.
 
 _BLOCK = {"gzip": 1 << 20, "zstd": 4 << 20, "uncompressed": 1 << 20}
-_LEVELS = {"gzip": (0, 9, 2), "zstd": (1, 19, 3), "uncompressed": (0, 0, 0)}  # lowest, highest, ours
+_LEVELS = {"gzip": (0, 9, 2), "zstd": (0, 22, 3), "uncompressed": (0, 0, 0)}  # lowest, highest, ours
 _MOST_WORKERS = 16  # reading and hashing, one thread each, feed no more
 # isal's level 3 has other output with AVX-512 than without (1.9.1, seen); 0 to 2 have the same. Above them zlib packs
 # tighter, at a tenth of the speed.

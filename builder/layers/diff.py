@@ -8,7 +8,7 @@ entry, and directories that were merely copied up are.
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
@@ -63,17 +63,34 @@ def write_layer(
     with store.ingest(lease=lease) as blob, Packer(compression, blob.write) as packer:
         walk = _Walk(packer.write, clamp, overlay=True)
         walk.tree(snapshot.upper)
+        walk.finish()
         diff_id = packer.finish()
         digest = blob.commit()
         size = blob.size
     return Layer(Descriptor(compression.media_type, digest, size), diff_id, walk.newest_ns, walk.files)
 
 
-def write_tree(directory: str | int, out: BinaryIO, *, clamp: Clamp | None = None) -> int:
+def write_tree(directory: str | int, out: BinaryIO) -> int:
     """Write all below a directory, such as a mounted snapshot, as a plain archive; the number of its entries."""
-    walk = _Walk(out.write, clamp, overlay=False)
+    walk = _Walk(out.write, None, overlay=False)
     walk.tree(directory)
+    walk.finish()
     return walk.files
+
+
+def write_trees(trees: Sequence[tuple[str, int]], out: BinaryIO, *, seconds: int | None = None) -> None:
+    """Write several trees as one plain archive.
+
+    Args:
+        trees: the directory of the archive that each goes to (empty: the root), and its root.
+        out: gets the archive.
+        seconds: the time of every entry; None: its own.
+    """
+    walk = _Walk(out.write, None, overlay=False)
+    walk.fixed_ns = None if seconds is None else seconds * 1_000_000_000
+    for name, root in trees:
+        walk.tree(root, os.fsencode(name))
+    walk.finish()
 
 
 class _Level:
@@ -93,13 +110,18 @@ class _Walk:
         self._epoch = clamp[1] if clamp else 0
         self._overlay = overlay  # understand overlayfs' marks; otherwise the tree is what it looks like
         self._links: dict[tuple[int, int], bytes] = {}
+        self.fixed_ns: int | None = None  # the time of everything
         self.newest_ns = 0
         self.files = 0
 
-    def tree(self, top: str | int) -> None:
+    def tree(self, top: str | int, place: bytes = b"") -> None:
+        """All that a directory has; in the archive it is a directory called `place`, or the root."""
         root = os.open(top, _DIRECTORY) if isinstance(top, str) else os.open(".", _DIRECTORY, dir_fd=top)
-        levels = [_Level(root, b"", os.fstat(root))]
+        self._links.clear()
+        levels = [_Level(root, place + b"/" if place else b"", os.fstat(root))]
         try:
+            if place:
+                self._put(Entry(place, Kind.DIRECTORY), place, levels[0].stat)
             while levels:
                 level = levels[-1]
                 if level.names:
@@ -112,6 +134,8 @@ class _Walk:
         finally:
             for level in levels:
                 os.close(level.handle)
+
+    def finish(self) -> None:
         self._write(END)
 
     def _explained(self, level: "_Level", name: bytes) -> "_Level | None":
@@ -212,6 +236,8 @@ class _Walk:
         self._write(encode(Entry(full, Kind.FILE, mtime_ns=self._time(found))))
 
     def _time(self, found: os.stat_result) -> int:
+        if self.fixed_ns is not None:
+            return self.fixed_ns
         return self._epoch if self._since is not None and found.st_mtime_ns >= self._since else found.st_mtime_ns
 
     def _clamped(self, found: os.stat_result, set_times: Callable[[tuple[int, int]], None]) -> None:

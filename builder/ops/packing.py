@@ -11,7 +11,7 @@ from registry.storage import ContentStore, Lease
 if TYPE_CHECKING:
     from builder.layers import Compression
 
-_SUFFIXES = {"gzip": "+gzip", "zstd": "+zstd", "uncompressed": ".tar"}  # of media types
+_SUFFIXES = {"gzip": ("gzip",), "zstd": ("+zstd", ".zstd"), "uncompressed": (".tar",)}  # of media types
 
 
 def parse_compression(text: str) -> "Compression":
@@ -26,29 +26,39 @@ def parse_compression(text: str) -> "Compression":
 
 def packed(layer: MadeLayer, compression: str, store: ContentStore, lease: Lease) -> MadeLayer:
     """A layer of the cache as this build wants it; the algorithm counts, not the level."""
+    descriptor = repacked(layer.descriptor, layer.diff_id, compression, store, lease)
+    return layer if descriptor is layer.descriptor else replace(layer, descriptor=descriptor)
+
+
+def repacked(layer: Descriptor, diff_id: Digest, compression: str, store: ContentStore, lease: Lease) -> Descriptor:
+    """A stored layer, packed as wanted: itself, or another blob that is made once and remembered."""
     algorithm = compression.partition(":")[0]
-    if layer.descriptor.media_type.endswith(_SUFFIXES[algorithm]):
+    if layer.media_type.endswith(_SUFFIXES[algorithm]):
         return layer
-    key = Digest.of(f"repack {algorithm} {layer.diff_id}".encode())
+    key = Digest.of(f"repack {compression} {diff_id}".encode())
     known = MadeLayer.parse(store.cache_get(key) or b"")
     if known is None or not store.has(known.descriptor.digest):
-        known = replace(layer, descriptor=_repacked(layer, parse_compression(compression), store, lease))
+        known = MadeLayer(_repacked(layer, diff_id, parse_compression(compression), store, lease), diff_id, 0, "")
         store.cache_put(key, known.to_bytes(), [known.descriptor.digest], kind="repack")
-    return replace(layer, descriptor=known.descriptor)
+    else:
+        lease.hold(known.descriptor.digest)
+    return known.descriptor
 
 
 @layer_errors()
-def _repacked(layer: MadeLayer, packing: "Compression", store: ContentStore, lease: Lease) -> Descriptor:
+def _repacked(
+    layer: Descriptor, diff_id: Digest, packing: "Compression", store: ContentStore, lease: Lease
+) -> Descriptor:
     from builder.layers.compression import Packer
     from registry.archive.unpacking import Limits, unpacked
 
     with (
-        store.open_blob(layer.descriptor.digest) as before,
+        store.open_blob(layer.digest) as before,
         store.ingest(lease=lease) as blob,
         Packer(packing, blob.write) as packer,
     ):
         for piece in unpacked(before, Limits()):
             packer.write(piece)
-        if packer.finish() != layer.diff_id:
-            raise LayerError(f"layer {layer.descriptor.digest} is damaged", hint="build with --no-cache")
+        if packer.finish() != diff_id:
+            raise LayerError(f"layer {layer.digest} is damaged", hint="build with --no-cache")
         return Descriptor(packing.media_type, blob.commit(), blob.size)

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from builder.ops.emulation import check_runnable
 from builder.ops.files import Files
 from builder.ops.mounts import MountMaker, Parts, memory_file
 from builder.ops.output import OutputLog, StepFailed
@@ -45,7 +46,10 @@ def run_command(
 
     Raises:
         StepFailed: it ended with another code than 0, or could not be started.
+        BuilderError: it is for a processor that this machine can't run.
     """
+    if op.platform:
+        check_runnable(op.platform)
     with contextlib.ExitStack() as undo:
         parts = Parts(env=dict(op.env))
         parts.env.update(op.proxies)

@@ -196,7 +196,8 @@ class Workshop:
             times = clamp(began, newest, self.epoch)
             packing = parse_compression(self.compression)
             written = write_layer(snapshot, self.store, packing, clamp=times, lease=self.lease)
-            made = MadeLayer(written.descriptor, written.diff_id, max(newest, written.newest_ns), self._now())
+            newest = max(newest, written.newest_ns)
+            made = MadeLayer(written.descriptor, written.diff_id, newest, self._created(newest))
             self.snapshots.commit(key, parent.on_top(made).chain or "")
         except BaseException:
             self._drop(snapshot)
@@ -214,9 +215,9 @@ class Workshop:
         """Seconds since 1970 for SOURCE_DATE_EPOCH in a step on `parent`: what its files' times will be."""
         return self.epoch if self.epoch is not None else parent.newest_ns // NANOSECONDS
 
-    def _now(self) -> str:
-        """RFC 3339; the user's epoch if there is one."""
-        return rfc3339(time.time() if self.epoch is None else self.epoch)
+    def _created(self, newest_ns: int) -> str:
+        """RFC 3339: as old as the newest of what the layer was made from; the user's epoch if there is one."""
+        return rfc3339(newest_ns // NANOSECONDS if self.epoch is None else self.epoch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,17 @@ class NamedContexts:
         """What the name stands for, if anything."""
         if not self._places or name in RESERVED:
             return None
+        return self._places.get(self.key(name))
+
+    def key(self, name: str) -> str:
+        """The name as it was given, in its one spelling: with the platform, if it is for this one only."""
         wanted = context_name(name)
-        return self._places.get(f"{wanted}::{self._platform}", self._places.get(wanted))
+        own = f"{wanted}::{self._platform}"
+        return own if own in self._places else wanted
+
+    def at(self, key: str) -> str:
+        """The place under a key."""
+        return self._places[key]
 
 
 def _spelled(name: str) -> str:

@@ -22,7 +22,7 @@ class BaseImage:
 class Bases(Protocol):
     """Finds images for FROM, --from and --mount=from: in the store, else from a registry."""
 
-    def resolve(self, name: str, at: Position) -> BaseImage: ...
+    def resolve(self, name: str, at: Position, platform: Platform) -> BaseImage: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class PlanOptions:
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     platform: Platform = field(default_factory=native)
+    several: bool = False  # platforms are built: names of steps tell theirs
     network: str = "default"
     hosts: tuple[tuple[str, str], ...] = ()
     contexts: Mapping[str, str] = field(default_factory=dict)  # --build-context: name, where it is

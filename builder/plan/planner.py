@@ -38,7 +38,7 @@ from builder.dockerfile.instructions import (
 )  # fmt: skip
 from builder.plan import configure, wording
 from builder.plan.commands import run_command
-from builder.plan.contexts import IMAGE, NamedContexts, context_name, is_image
+from builder.plan.contexts import IMAGE, NamedContexts, is_image
 from builder.plan.gitaddress import is_git, redacted, shown
 from builder.plan.mounts import Inputs, MountWords, plan_mount
 from builder.plan.options import BaseImage, Bases, PlanOptions
@@ -62,6 +62,7 @@ from builder.plan.vertices import (
 )  # fmt: skip
 from registry.errors import RegistryError
 from registry.model import History, ImageConfig, Platform, RunConfig
+from registry.model.platform import native
 
 _EMPTY = RunConfig(working_dir="/")  # of FROM scratch
 
@@ -82,6 +83,7 @@ class Plan:
     config: ImageConfig  # complete but for layers and times
     base: BaseImage | None
     steps: tuple[Step, ...]  # on top of the base image's history
+    platform: Platform = field(default_factory=native)  # as asked for; the image may be for another
 
 
 def make_plan(dockerfile: Dockerfile, options: PlanOptions, bases: Bases) -> Plan:
@@ -133,7 +135,7 @@ class _Planner:
         self._stages = Stages.split(dockerfile).without(lambda name: self._contexts.place(name) is not None)
         self._planned: dict[int, _Stage] = {}
         self._depth = 0  # of stages that are planned for each other
-        self._images: dict[str, BaseImage] = {}
+        self._images: dict[tuple[str, Platform], BaseImage] = {}
         self._proxies = proxies(options.build_args)
         known = predefined(options.platform, self._stages.target_name(options.target).lower())
         self._global = declare_global(self._stages.global_args, options.build_args, known, dockerfile.escape)
@@ -142,7 +144,7 @@ class _Planner:
         stage = self._stage(self._stages.target(self._options.target))
         labels = {**stage.config.labels, **self._options.labels}
         config = ImageConfig(platform=stage.platform, config=replace(stage.config, labels=labels), author=stage.author)
-        return Plan(stage.vertex, config, stage.base, tuple(stage.steps))
+        return Plan(stage.vertex, config, stage.base, tuple(stage.steps), self._options.platform)
 
     # stages
 
@@ -170,11 +172,14 @@ class _Planner:
             raise DockerfileError(
                 f"base name ({from_.image}) should not be blank", at=from_.at, hint="give the ARG a default before FROM"
             )
-        self._check_platform(from_)
+        platform = self._platform(from_)
         parent = self._stages.base(name, definition.index)
         if self._contexts.place(name) is not None:
             parent = None
-        stage = self._on_image(definition, name) if parent is None else self._on_stage(definition, self._stage(parent))
+        if parent is None:
+            stage = self._on_image(definition, name, platform)
+        else:
+            stage = self._on_stage(definition, self._stage(parent))
         if stage.config.working_dir:  # container runtimes want it absolute
             stage.config = replace(stage.config, working_dir=posixpath.join("/", stage.config.working_dir))
         triggers = [parse_trigger(text, from_.at) for text in stage.config.on_build]
@@ -194,51 +199,47 @@ class _Planner:
             list(parent.steps),
         )  # fmt: skip
 
-    def _on_image(self, definition: StageDefinition, name: str) -> _Stage:
+    def _on_image(self, definition: StageDefinition, name: str, platform: Platform) -> _Stage:
         scope = Scope(self._options.build_args, self._global, self._dockerfile.escape)
         place = self._contexts.place(name)
         if name == "scratch":
-            return _Stage(definition, Vertex(ScratchOp()), scope, _EMPTY, self._options.platform)
+            return _Stage(definition, Vertex(ScratchOp()), scope, _EMPTY, platform)
         if place is not None and not is_image(place):
             files = self._context(name)
             copy = CopyOp((SourcePath(1, "/"),), "/")
             title = f"FROM {name} (build context)"
             return _Stage(
                 definition, Vertex(copy, (Vertex(ScratchOp()), files), title, definition.from_.at), scope, _EMPTY,
-                self._options.platform,
+                platform,
             )  # fmt: skip
-        base = self._image(name, definition.from_.at)
+        base = self._image(name, definition.from_.at, platform)
         return _Stage(
             definition, Vertex(ScratchOp()), scope, base.config.config, base.config.platform, base, base.config.author
         )
 
-    def _check_platform(self, from_: From) -> None:
+    def _platform(self, from_: From) -> Platform:
+        """What a stage is built for, unless it goes on where another ended."""
         if not from_.platform:
-            return
+            return self._options.platform
         text = expanded(from_.platform, self._global, from_.at, escape=self._dockerfile.escape)
         try:
-            wanted = Platform.parse(text).normal
+            return Platform.parse(text).normal
         except RegistryError as error:
             raise DockerfileError(str(error), at=from_.at, hint=error.hint) from None
-        if wanted != self._options.platform.normal:
-            raise DockerfileError(
-                f"platform {wanted} can't be built on this machine, which is {self._options.platform}",
-                at=from_.at,
-                hint="leave --platform out, or use a machine of that platform",
-            )
 
-    def _image(self, name: str, at: Position) -> BaseImage:
+    def _image(self, name: str, at: Position, platform: Platform) -> BaseImage:
         place = (self._contexts.place(name) or name).removeprefix(IMAGE)
-        if place not in self._images:
-            self._images[place] = self._bases.resolve(place, at)
-        return self._images[place]
+        if (place, platform) not in self._images:
+            self._images[place, platform] = self._bases.resolve(place, at, platform)
+        return self._images[place, platform]
 
     def _image_vertex(self, base: BaseImage, title: str, at: Position) -> Vertex:
         diff_ids = base.config.rootfs.diff_ids
         return Vertex(ImageOp(base.name, base.digest, base.layers, diff_ids, base.config.created), (), title, at)
 
     def _context(self, name: str = "") -> Vertex:
-        return Vertex(ContextOp(context_name(name) if name else ""), (), f"[internal] load {name or 'build'} context")
+        key = self._contexts.key(name) if name else ""
+        return Vertex(ContextOp(key), (), f"[internal] load {name or 'build'} context")
 
     def _source(self, stage: _Stage, name: str, at: Position) -> Vertex:
         """What `--from=name` or a mount's `from=name` means: a context, an earlier stage, or an image."""
@@ -256,7 +257,7 @@ class _Planner:
                 )
             if name == "scratch":
                 return Vertex(ScratchOp())
-            base = self._image(name, at)
+            base = self._image(name, at, self._options.platform)
             return self._image_vertex(base, f"FROM {base.name}", at)
         if found.index >= stage.definition.index:
             raise DockerfileError(
@@ -494,11 +495,20 @@ class _Planner:
         return Vertex(op, tuple(inputs), title, of.at, no_cache=self._options.no_cache)
 
     def _title(self, stage: _Stage, text: str) -> str:
-        """`[build 2/4] RUN make`; the stage has no name when it is the only one."""
+        """`[build 2/4] RUN make`; the stage has no name when it is the only one, nor has the platform."""
         stage.done += 1
         total = str(stage.total)
         name = f"{stage.definition.name} " if len(self._stages.definitions) > 1 else ""
+        if self._options.several:
+            name = f"{_platforms(stage.platform.normal, self._options.platform)} {name}"
         return f"[{name}{stage.done:>{len(total)}}/{total}] {' '.join(text.split())}"
+
+
+def _platforms(stage: Platform, target: Platform) -> str:
+    """What a stage is built on, and for what, as BuildKit writes it: `linux/amd64->arm64` for a cross-compiler."""
+    if stage == target.normal:
+        return str(target)
+    return f"{stage}->{target}" if stage.os != target.os else f"{stage}->{str(target).partition('/')[2]}"
 
 
 def _within(cwd: str, destination: str) -> str:

@@ -52,11 +52,6 @@ def _renumbered(order: Sequence[int]) -> list[int]:
     return [names[number] for number in turns]
 
 
-def image_key(config: bytes) -> Digest:
-    """Under which the time of making is kept of an image whose config, times aside, is `config`."""
-    return _key({"kind": "image", "config": str(Digest.of(config))})
-
-
 def pull_key(reference: Reference, platform: Platform) -> Digest:
     """Under which builds that need the same base image wait for the one that pulls it."""
     return _key({"kind": "pull", "reference": str(reference), "platform": str(platform)})

@@ -17,7 +17,7 @@ class MadeLayer:
     descriptor: Descriptor
     diff_id: Digest
     newest_ns: int  # the newest mtime of what the image was made from so far
-    created: str  # RFC 3339: when the step was done
+    created: str  # RFC 3339: the newest time in it; of another builder's cache, when the step was done
 
     def to_bytes(self, **more: object) -> bytes:
         """`more` is kept with it, for other readers than parse()."""

@@ -88,7 +88,7 @@ Begin = Callable[[Vertex, Sequence[Result]], None]
 
 
 def run_graph(
-    root: Vertex,
+    roots: Sequence[Vertex],
     solve: Solve[Result],
     *,
     workers: int,
@@ -96,10 +96,10 @@ def run_graph(
     begin: Begin[Result] | None = None,
     keep_going: bool = False,
 ) -> Mapping[Digest, Result]:
-    """Solve `root` and all it needs.
+    """Solve `roots` and all they need.
 
     Args:
-        root: the vertex whose result is wanted.
+        roots: the vertices whose results are wanted; what several need is done once.
         solve: does one vertex, given the results of its inputs; called from several threads.
         workers: how many at a time.
         cancellation: is canceled when something fails.
@@ -113,7 +113,7 @@ def run_graph(
     Raises:
         The first error that `solve` or `begin` raised; KeyboardInterrupt.
     """
-    return _Run(root, solve, begin, cancellation or Cancellation(), keep_going=keep_going).run(workers)
+    return _Run(roots, solve, begin, cancellation or Cancellation(), keep_going=keep_going).run(workers)
 
 
 class _Run(Generic[Result]):
@@ -121,14 +121,14 @@ class _Run(Generic[Result]):
 
     def __init__(
         self,
-        root: Vertex,
+        roots: Sequence[Vertex],
         solve: Solve[Result],
         begin: Begin[Result] | None,
         cancellation: Cancellation,
         *,
         keep_going: bool,
     ) -> None:
-        vertices = list(in_order([root]))
+        vertices = list(in_order(roots))
         self._solve = solve
         self._begin = begin
         self._cancellation = cancellation

@@ -16,7 +16,7 @@ import click
 
 from pybuild.errors import EngineError, UsageError
 from registry.errors import RegistryError
-from registry.model import MediaType, Platform
+from registry.model import Platform
 from registry.model.platform import native
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from builder.cache.remote import CachePlace
     from builder.cache.report import Report
     from builder.cache.transfer import Port
-    from builder.exporters import Output
     from pybuild.cli.checks import Call
     from pybuild.cli.door import Globals
 
@@ -63,11 +62,15 @@ Examples:
 @click.option("--pull", is_flag=True, help="Ask the registry for newer base images.")
 @click.option("--network", default="default", help="Network of RUN: default, none or host.")
 @click.option("--add-host", "hosts", multiple=True, metavar="NAME:ADDRESS", help="One more line in /etc/hosts of RUN.")
-@click.option("--platform", metavar="OS/ARCH", help="Only this machine's own is supported.")
+@click.option(
+    "--platform", "platforms", multiple=True, metavar="OS/ARCH[,…]", help="Build for these; several make an index."
+)
 @click.option("-o", "--output", "outputs", multiple=True, metavar="type=TYPE,dest=PATH", help="Where the result goes.")
 @click.option("--push", is_flag=True, help="Push the image to the registries in its names.")
-@click.option("--load", is_flag=True, help="Keep the image in the local store; it is done anyway.")
+@click.option("--load", is_flag=True, help="Keep the image in the local store, whatever -o says.")
+@click.option("--annotation", "annotations", multiple=True, metavar="[LEVEL:]NAME=VALUE", help="Annotate the image.")
 @click.option("--compression", metavar="KIND", help="Of new layers: gzip (default), zstd or uncompressed.")
+@click.option("--compression-level", type=int, metavar="N", help="0 to 9; with zstd 0 to 22.")
 @click.option("--iidfile", type=click.Path(path_type=Path), help="Write the image's ID to this file.")
 @click.option("--metadata-file", type=click.Path(path_type=Path), help="Write digests and names to this file, as JSON.")
 @click.option("--cache-from", metavar="type=TYPE,src|ref=WHERE", multiple=True, help="Steps that other machines did.")
@@ -130,7 +133,7 @@ def build(settings: "Globals", /, **words: object) -> None:
             )
     if line.metadata_file is not None:
         _write("--metadata-file", line.metadata_file, json.dumps(metadata(result), indent=2) + "\n")
-    if request.outputs and not any(output.needs_image for output in request.outputs):
+    if not any(output.needs_image for output in request.wanted):
         return  # files only: there is no image to name
     if line.iidfile is not None:
         _write("--iidfile", line.iidfile, str(result.image_id))
@@ -164,7 +167,7 @@ class Line:
     pull: bool
     network: str
     hosts: tuple[str, ...]
-    platform: str | None
+    platforms: tuple[str, ...]
     outputs: tuple[str, ...]
     push: bool
     load: bool
@@ -178,6 +181,8 @@ class Line:
     check: bool = False
     keep_going: bool = False
     explain: bool = False
+    annotations: tuple[str, ...] = ()
+    compression_level: int | None = None
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
     caches_from: tuple[str, ...] = ()
@@ -205,6 +210,7 @@ class Line:
         from builder.build import BuildRequest
         from builder.errors import NotYet
         from builder.exporters import Output
+        from builder.exporters.annotations import parse_annotation
         from registry.model import Reference
 
         if self.attest not in {None, "false"}:
@@ -218,6 +224,8 @@ class Line:
         if any(tag.digest for tag in tags):
             raise UsageError("a name to build has no digest", hint="write NAME or NAME:TAG")
         outputs = tuple(Output.parse(text) for text in self.outputs)
+        if self.load and outputs and not any(output.keeps_image for output in outputs):
+            outputs = (*outputs, Output("image"))
         if self.push and not (tags or any(output.names for output in outputs)):
             raise UsageError("--push needs a name", hint="add -t REGISTRY/NAME:TAG")
         return BuildRequest(
@@ -233,13 +241,14 @@ class Line:
             allow=frozenset(self.allow),
             hosts=tuple(map(_host, self.hosts)),
             network=_network(self.network),
-            platform=_platform(self.platform),
+            platforms=_platforms(self.platforms),
             no_cache=self.no_cache,
             keep_going=self.keep_going,
             pull=self.pull,
             push=self.push,
             outputs=outputs,
-            compression=_compression(self.compression, outputs),
+            compression=_compression(self.compression, self.compression_level),
+            annotations=tuple(each for text in self.annotations for each in parse_annotation(text)),
             epoch=_epoch(build_args),
             cache_from=_cache_places(self.cache_from, write=False),
             cache_to=_cache_places(self.cache_to, write=True),
@@ -322,12 +331,12 @@ def _explaining(request: "BuildRequest", style: str | None) -> "Iterator[BuildRe
 
 def metadata(result: "BuildResult") -> dict[str, object]:
     """The keys of BuildKit's --metadata-file."""
-    descriptor = {"mediaType": str(MediaType.OCI_MANIFEST), "digest": str(result.digest), "size": result.size}
     found: dict[str, object] = {
-        "containerimage.config.digest": str(result.image_id),
-        "containerimage.descriptor": descriptor,
+        "containerimage.descriptor": result.descriptor.to_json(),
         "containerimage.digest": str(result.digest),
     }
+    if result.image_id != result.digest:  # an index has no config
+        found["containerimage.config.digest"] = str(result.image_id)
     if result.tags:
         found["image.name"] = ",".join(f"{tag.domain}/{tag.path}:{tag.tag}" for tag in result.tags)
     return found
@@ -398,24 +407,24 @@ def _network(name: str) -> str:
     return "default" if name == "bridge" else name
 
 
-def _platform(text: str | None) -> Platform:
-    if text is None:
+def _platforms(words: Sequence[str]) -> tuple[Platform, ...]:
+    """Raises ManifestInvalid: a word is no platform."""
+    found = [_platform(text) for word in words for text in word.split(",")]
+    return tuple(dict.fromkeys(found)) or (native(),)
+
+
+def _platform(text: str) -> Platform:
+    if text.strip() == "local":
         return native()
     wanted = Platform.parse(text).normal
-    if wanted != native().normal:
-        raise UsageError(
-            f"--platform {text}: this machine builds {native()} only", hint="use a machine of that platform"
-        )
-    return native()
+    if (wanted.architecture, wanted.variant) == ("arm", ""):
+        return replace(wanted, variant="v7")  # as docker reads it; TARGETVARIANT says so
+    return native() if wanted == native().normal else wanted
 
 
-def _compression(given: str | None, outputs: "tuple[Output, ...]") -> str:
-    """The kind and maybe the level (`zstd:9`), from --compression or from an output's options."""
-    for output in outputs:
-        if given is None and (kind := output.options.get("compression")):
-            level = output.options.get("compression-level")
-            given = f"{kind}:{level}" if level else kind
-    return given or "gzip"
+def _compression(kind: str | None, level: int | None) -> str:
+    """The kind and maybe the level: `zstd:9`."""
+    return (kind or "gzip") + ("" if level is None else f":{level}")
 
 
 def _epoch(build_args: Mapping[str, str]) -> int | None:

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -91,7 +91,12 @@ def _tar(out: Path | BinaryIO) -> Iterator[_TarSink]:
 
 
 def write_oci_layout(
-    store: ContentStore, images: Sequence[Named], out: Path | BinaryIO, *, folder: bool = True
+    store: ContentStore,
+    images: Sequence[Named],
+    out: Path | BinaryIO,
+    *,
+    folder: bool = True,
+    about: Mapping[str, str] | None = None,
 ) -> None:
     """Write images as an OCI layout (image-spec image-layout.md).
 
@@ -100,26 +105,27 @@ def write_oci_layout(
         images: a name, or None, and the digest of a manifest or index; one image may come under several names.
         out: a folder to make or add to, or a stream or file that gets a tar archive.
         folder: whether a path is that of a folder.
+        about: annotations of each image's descriptor, beside its name.
 
     Raises:
         ManifestUnknown, BlobUnknown: the store does not have all of it.
     """
     if not isinstance(out, Path) or not folder:
         with _tar(out) as sink:
-            _write_oci(store, images, sink)
+            _write_oci(store, images, sink, about or {})
         return
     out.mkdir(parents=True, exist_ok=True)
-    _write_oci(store, images, _FolderSink(out))
+    _write_oci(store, images, _FolderSink(out), about or {})
 
 
-def _write_oci(store: ContentStore, images: Sequence[Named], sink: Sink) -> None:
+def _write_oci(store: ContentStore, images: Sequence[Named], sink: Sink, about: Mapping[str, str]) -> None:
     manifests: dict[Digest, bytes] = {}
     blobs: dict[Digest, int] = {}
     entries = []
     for reference, digest in images:
         top = _stored(store, digest)
         _gather(store, top, manifests, blobs)
-        descriptor = Descriptor(top.media_type, digest, len(top.content), _annotations(reference))
+        descriptor = Descriptor(top.media_type, digest, len(top.content), {**about, **_annotations(reference)})
         entries.append(descriptor.to_json())
     index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries}
     _add_json(sink, "oci-layout", {"imageLayoutVersion": "1.0.0"})
@@ -164,7 +170,9 @@ def _gather(
             _gather(store, _stored(store, child.digest), manifests, blobs)
 
 
-def write_docker_archive(store: ContentStore, images: Sequence[Named], out: Path | BinaryIO) -> None:
+def write_docker_archive(
+    store: ContentStore, images: Sequence[Named], out: Path | BinaryIO, *, folder: bool = False
+) -> None:
     """Write images as `docker save` does, for `docker load` and `podman load` of any age.
 
     Layers stay gzip or plain, as they are; those in zstd are written plain, which older daemons need.
@@ -173,6 +181,7 @@ def write_docker_archive(store: ContentStore, images: Sequence[Named], out: Path
         store: holds their content.
         images: a name, or None, and the digest of a manifest, or of an index (then this machine's image of it).
         out: a file, or a stream.
+        folder: whether a path is that of a folder to make or add to.
 
     Raises:
         ManifestUnknown, BlobUnknown: the store does not have all of it.
@@ -185,17 +194,27 @@ def write_docker_archive(store: ContentStore, images: Sequence[Named], out: Path
         names.setdefault(image.digest, [])
         if reference is not None and reference.tagged.tag:
             names[image.digest].append(str(replace(reference.tagged, digest=None)))
+    if isinstance(out, Path) and folder:
+        out.mkdir(parents=True, exist_ok=True)
+        _write_docker(store, names, found, _FolderSink(out))
+        return
     with _tar(out) as sink:
-        written: set[str] = set()
-        entries = []
-        for digest, image in found.items():
-            config = f"{image.config_digest.encoded}.json"
-            if config not in written:
-                _add_bytes(sink, config, store.read(image.config_digest))
-            layers = _add_layers(store, image, sink, written)
-            written.add(config)
-            entries.append({"Config": config, "RepoTags": names[digest] or None, "Layers": layers})
-        _add_json(sink, "manifest.json", entries)
+        _write_docker(store, names, found, sink)
+
+
+def _write_docker(
+    store: ContentStore, names: Mapping[Digest, Sequence[str]], found: Mapping[Digest, StoredImage], sink: Sink
+) -> None:
+    written: set[str] = set()
+    entries = []
+    for digest, image in found.items():
+        config = f"{image.config_digest.encoded}.json"
+        if config not in written:
+            _add_bytes(sink, config, store.read(image.config_digest))
+        layers = _add_layers(store, image, sink, written)
+        written.add(config)
+        entries.append({"Config": config, "RepoTags": names[digest] or None, "Layers": layers})
+    _add_json(sink, "manifest.json", entries)
 
 
 def _image(store: ContentStore, digest: Digest) -> StoredImage:

@@ -5,6 +5,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,11 +143,11 @@ class Bench:
 
 
 def _children() -> list[int]:
-    return [
-        int(pid)
-        for task in os.listdir("/proc/self/task")
-        for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
-    ]
+    found: list[int] = []
+    for task in os.listdir("/proc/self/task"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that just ended
+            found += map(int, Path(f"/proc/self/task/{task}/children").read_text().split())
+    return found
 
 
 @pytest.fixture

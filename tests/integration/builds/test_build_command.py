@@ -95,7 +95,7 @@ def test_raw_json_is_one_object_a_line(bench: "Bench", base: str) -> None:
         ("FROM scratch\nCOPY missing /\n", 4, "missing"),
         ("FROM scratch\nCOPY ../../../etc/passwd /\n", 4, "etc/passwd"),
         ('FROM scratch\nRUN ["/none"]\n', 4, "/none"),
-        ("FROM scratch\nRUN --device=vendor/class=one x\n", 1, "--device"),
+        ("FROM scratch\nRUN --device=vendor/class=one,required x\n", 3, "vendor/class=one"),
     ],
 )
 def test_a_failure_is_an_error_a_hint_and_a_code(bench: "Bench", dockerfile: str, code: int, says: str) -> None:
@@ -111,7 +111,7 @@ def test_a_failure_is_an_error_a_hint_and_a_code(bench: "Bench", dockerfile: str
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--platform", "linux/s390x"], "builds linux/"),
+        (["--platform", "linux/a/b/c"], "linux/amd64"),
         (["-o", "type=oic,dest=x"], "did you mean oci?"),
         (["-o", "type=oci,dst=x"], "did you mean dest?"),
         (["--secret", "src=x"], "--secret id="),
@@ -121,6 +121,7 @@ def test_a_failure_is_an_error_a_hint_and_a_code(bench: "Bench", dockerfile: str
         (["--network", "mine"], "default, none or host"),
         (["--sbom", "true"], "not supported yet"),
         (["--compression", "lzma"], "gzip"),
+        (["--annotation", "index:a=1"], "single platform"),
         (["--ssh", "default"], "agent"),
         (["--allow", "everything"], "network.host"),
     ],

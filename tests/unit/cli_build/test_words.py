@@ -8,10 +8,11 @@ import pytest
 from builder.build import Secret
 from pybuild.cli.build import Line, parse_secret
 from pybuild.errors import UsageError
+from registry.model.platform import native
 
 LINE = Line(
     context=".", tags=(), file=None, target="", build_args=(), contexts=(), labels=(), secrets=(), agents=(), allow=(),
-    no_cache=False, pull=False, network="default", hosts=(), platform=None, outputs=(), push=False, load=False,
+    no_cache=False, pull=False, network="default", hosts=(), platforms=(), outputs=(), push=False, load=False,
     compression=None, iidfile=None, metadata_file=None, quiet=False, progress="auto", attest=None,
 )  # fmt: skip
 
@@ -58,10 +59,33 @@ def test_source_date_epoch_comes_from_the_argument_or_the_environment(monkeypatc
         LINE.request()
 
 
-def test_an_output_says_how_to_pack(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = replace(LINE, outputs=("type=oci,dest=x,compression=zstd,compression-level=9",))
-    assert asked.request().compression == "zstd:9"
-    assert replace(asked, compression="gzip").request().compression == "gzip"
+def test_compression_is_a_kind_and_maybe_a_level() -> None:
+    assert LINE.request().compression == "gzip"
+    assert replace(LINE, compression="zstd", compression_level=9).request().compression == "zstd:9"
+    assert replace(LINE, compression_level=1).request().compression == "gzip:1"
+
+
+def test_platforms_are_given_in_one_word_or_several() -> None:
+    def platforms(*words: str) -> list[str]:
+        return [str(platform) for platform in replace(LINE, platforms=words).request().platforms]
+
+    assert platforms() == [str(native())]
+    assert platforms("linux/s390x,linux/arm64/v8", "arm64") == ["linux/s390x", "linux/arm64"]
+    assert platforms("linux/arm", "local") == ["linux/arm/v7", str(native())]
+
+
+def test_load_keeps_an_image_whatever_the_outputs_say() -> None:
+    assert [output.type for output in replace(LINE, outputs=("out",), load=True).request().outputs] == [
+        "local",
+        "image",
+    ]
+
+
+def test_push_pushes_the_images_there_are_or_one_more() -> None:
+    asked = replace(LINE, tags=("reg.io/x",), push=True)
+    assert [output.pushes for output in asked.request().wanted] == [True]
+    files = replace(asked, outputs=("out",)).request().wanted
+    assert [(output.type, output.pushes) for output in files] == [("local", False), ("image", True)]
 
 
 def test_hosts_take_both_forms() -> None:

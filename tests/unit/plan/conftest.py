@@ -1,7 +1,7 @@
 """A planner on text, with images that exist only here."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -9,7 +9,7 @@ from builder.dockerfile import parse_dockerfile
 from builder.dockerfile.instructions import DockerfileError, Position
 from builder.plan.options import BaseImage, PlanOptions
 from builder.plan.planner import Plan, make_plan
-from registry.model import Descriptor, Digest, History, ImageConfig, RootFs, RunConfig
+from registry.model import Descriptor, Digest, History, ImageConfig, Platform, RootFs, RunConfig
 from registry.model.platform import native
 
 
@@ -32,11 +32,17 @@ class KnownImages:
         self.images[name] = BaseImage(name, Digest.of(name.encode()), (layer,), config)
         return self.images[name]
 
-    def resolve(self, name: str, at: Position) -> BaseImage:
+    def resolve(self, name: str, at: Position, platform: Platform) -> BaseImage:
+        """The same files for every platform, in another image each."""
         self.asked.append(name)
         if name not in self.images:
             raise DockerfileError(f"no image {name}", at=at)
-        return self.images[name]
+        found = self.images[name]
+        if platform == native():
+            return found
+        return replace(
+            found, digest=Digest.of(f"{name} {platform}".encode()), config=replace(found.config, platform=platform)
+        )
 
 
 @pytest.fixture

@@ -43,7 +43,8 @@ class Images:
         image = ImageConfig.parse(json.dumps(content).encode())
         return BaseImage("base", Digest.of(b"base"), (layer,), image)
 
-    def resolve(self, name: str, at: Position) -> BaseImage:
+    def resolve(self, name: str, at: Position, platform: Platform) -> BaseImage:
+        assert platform == AMD64
         try:
             Reference.parse(name)
         except RegistryError as error:

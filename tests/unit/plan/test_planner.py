@@ -22,6 +22,8 @@ from builder.plan.vertices import (
     Vertex,
     in_order,
 )
+from registry.model import Digest, Platform
+from registry.model.platform import native
 
 Planned = Callable[..., Plan]
 
@@ -106,9 +108,9 @@ class TestFrom:
         with pytest.raises(DockerfileError, match="should not be blank"):
             plan("ARG BASE\nFROM $BASE\n")
 
-    def test_a_foreign_platform_is_refused(self, plan: Planned) -> None:
-        with pytest.raises(DockerfileError, match="can't be built on this machine"):
-            plan("FROM --platform=linux/s390x debian\n")
+    def test_a_platform_that_is_none_is_refused(self, plan: Planned) -> None:
+        with pytest.raises(DockerfileError, match="not a platform"):
+            plan("FROM --platform=a/b/c/d debian\n")
 
     def test_the_machines_own_platform_is_fine_by_any_name(self, plan: Planned) -> None:
         assert plan("FROM --platform=$BUILDPLATFORM debian\n").base is not None
@@ -116,6 +118,68 @@ class TestFrom:
     def test_a_named_context_replaces_an_image(self, plan: Planned, images: Images) -> None:
         plan("FROM golang\n", contexts={"golang": "docker-image://alpine"})
         assert images.asked == ["alpine"]
+
+
+ARM, S390 = Platform("linux", "arm64"), Platform("linux", "s390x")
+
+
+class TestPlatforms:
+    def test_the_image_is_for_the_platform_that_is_asked_for(self, plan: Planned) -> None:
+        assert plan("FROM scratch\n", platform=S390).config.platform == S390
+        assert plan("FROM debian\n", platform=S390).config.platform == S390
+
+    def test_a_stage_may_be_for_another(self, plan: Planned) -> None:
+        made = plan("FROM --platform=linux/arm64 debian\nRUN a\nFROM scratch\nCOPY --from=0 / /\n", platform=S390)
+        assert [op.platform for op in runs(made)] == ["linux/arm64"]
+        assert made.config.platform == S390
+
+    def test_a_stage_on_a_stage_is_for_what_that_is_for(self, plan: Planned) -> None:
+        made = plan("FROM --platform=linux/arm64 debian AS a\nFROM --platform=linux/s390x a\nRUN x\n")
+        assert [op.platform for op in runs(made)] == ["linux/arm64"]
+
+    def test_images_for_copying_from_are_those_of_the_target(self, plan: Planned) -> None:
+        text = "FROM --platform=linux/arm64 scratch\nCOPY --from=debian / /\n"
+        (found,) = (v.op for v in in_order([plan(text, platform=S390).result]) if isinstance(v.op, ImageOp))
+        assert found.digest == Digest.of(b"debian linux/s390x")
+
+    def test_arguments_tell_of_the_machine_and_of_the_target(self, plan: Planned) -> None:
+        text = "FROM --platform=$BUILDPLATFORM debian\nARG BUILDPLATFORM TARGETPLATFORM TARGETVARIANT\nRUN x\n"
+        found = env(plan(text, platform=Platform("linux", "arm", "v7")))
+        assert found["BUILDPLATFORM"] == str(native())
+        assert (found["TARGETPLATFORM"], found["TARGETVARIANT"]) == ("linux/arm/v7", "v7")
+
+    def test_steps_on_the_same_files_are_the_same_work(self, plan: Planned) -> None:
+        text = "FROM scratch\nWORKDIR /app\nCOPY . .\n"
+        assert plan(text, platform=ARM).result.digest == plan(text, platform=S390).result.digest
+
+    def test_a_cross_compiler_runs_once_a_target_and_what_comes_before_it_once(self, plan: Planned) -> None:
+        text = (
+            "FROM --platform=$BUILDPLATFORM debian AS build\nRUN fetch\nARG TARGETARCH\nRUN compile\n"
+            "FROM scratch\nCOPY --from=build /out /\n"
+        )
+        results = [plan(text, platform=platform).result for platform in (ARM, S390)]
+        done = [v.op.args[-1] for v in in_order(results) if isinstance(v.op, RunOp)]
+        assert sorted(done) == ["compile", "compile", "fetch"]
+
+    def test_run_is_work_of_its_own_for_each(self, plan: Planned) -> None:
+        made = [plan("FROM scratch\nRUN x\n", platform=platform).result.digest for platform in (ARM, S390)]
+        assert made[0] != made[1]
+
+    def test_names_of_steps_tell_the_platform_if_there_are_several(self, plan: Planned) -> None:
+        text = "FROM --platform=$BUILDPLATFORM debian\nRUN x\n"
+        assert plan(text, platform=S390).result.name == "[2/2] RUN x"
+        assert plan(text, platform=S390, several=True).result.name == f"[{native()}->s390x 2/2] RUN x"
+        assert plan("FROM debian\nRUN x\n", platform=S390, several=True).result.name == "[linux/s390x 2/2] RUN x"
+
+    def test_a_context_for_one_platform_is_no_work_of_another(self, plan: Planned) -> None:
+        contexts = {"lib": "/any", "lib::linux/s390x": "/big-endian"}
+        places = [
+            v.op.name
+            for platform in (ARM, S390)
+            for v in in_order([plan("FROM lib\n", platform=platform, contexts=contexts).result])
+            if isinstance(v.op, ContextOp)
+        ]
+        assert places == ["lib", "lib::linux/s390x"]
 
 
 class TestVariables:

@@ -31,7 +31,7 @@ def test_solves_each_vertex_once_after_its_inputs() -> None:
         order.append(vertex.name)
         return f"({vertex.name} {' '.join(inputs)})"
 
-    results = run_graph(top, solve, workers=1)
+    results = run_graph([top], solve, workers=1)
     assert order == ["", "/left", "/right", "/top"]
     assert results[top.digest] == "(/top (/left ( )) (/right ( )))"
 
@@ -39,7 +39,7 @@ def test_solves_each_vertex_once_after_its_inputs() -> None:
 def test_equal_work_is_done_once_for_all_who_need_it() -> None:
     top = mkdir("/top", mkdir("/same", SCRATCH), mkdir("/same", Vertex(ScratchOp())))
     count: list[str] = []
-    run_graph(top, lambda vertex, inputs: count.append(vertex.name), workers=2)
+    run_graph([top], lambda vertex, inputs: count.append(vertex.name), workers=2)
     assert sorted(count) == ["", "/same", "/top"]
 
 
@@ -47,7 +47,7 @@ def test_a_long_chain_needs_no_deep_recursion() -> None:
     vertex = SCRATCH
     for number in range(3000):
         vertex = mkdir(f"/{number}", vertex)
-    results = run_graph(vertex, lambda vertex, inputs: sum(inputs) + 1, workers=2)
+    results = run_graph([vertex], lambda vertex, inputs: sum(inputs) + 1, workers=2)
     assert results[vertex.digest] == 3001
 
 
@@ -58,7 +58,7 @@ def test_independent_vertices_run_at_the_same_time() -> None:
         if vertex.name in {"/a", "/b"}:
             both_here.wait()
 
-    run_graph(mkdir("/top", mkdir("/a", SCRATCH), mkdir("/b", SCRATCH)), solve, workers=2)
+    run_graph([mkdir("/top", mkdir("/a", SCRATCH), mkdir("/b", SCRATCH))], solve, workers=2)
 
 
 def test_the_first_failure_stops_what_runs_and_is_what_the_caller_sees() -> None:
@@ -80,7 +80,7 @@ def test_the_first_failure_stops_what_runs_and_is_what_the_caller_sees() -> None
 
     top = mkdir("/top", mkdir("/waits", SCRATCH), mkdir("/fails", SCRATCH))
     with pytest.raises(ValueError, match="broken"):
-        run_graph(top, solve, workers=2, cancellation=cancellation)
+        run_graph([top], solve, workers=2, cancellation=cancellation)
     assert stopped == ["/waits"]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("build-")]
 
@@ -94,7 +94,7 @@ def test_nothing_starts_after_a_failure() -> None:
             raise ValueError
 
     with pytest.raises(ValueError):
-        run_graph(mkdir("/second", mkdir("/first", SCRATCH)), solve, workers=4)
+        run_graph([mkdir("/second", mkdir("/first", SCRATCH))], solve, workers=4)
     assert "/second" not in started
 
 
@@ -122,7 +122,7 @@ def test_an_interrupt_stops_what_runs_and_a_second_one_changes_nothing() -> None
             cancellation.check()
 
     with pytest.raises(KeyboardInterrupt):
-        run_graph(mkdir("/waits", SCRATCH), solve, workers=2, cancellation=cancellation)
+        run_graph([mkdir("/waits", SCRATCH)], solve, workers=2, cancellation=cancellation)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("build-")]
 
 
@@ -138,7 +138,7 @@ class TestKeepGoing:
                 raise VertexFailed(vertex, ValueError("broken"))
 
         with pytest.raises(VertexFailed, match="broken") as told:
-            run_graph(top, solve, workers=1, keep_going=True)
+            run_graph([top], solve, workers=1, keep_going=True)
         assert sorted(done) == ["", "/above-good", "/bad", "/good"]
         assert told.value.others == ()
 
@@ -150,7 +150,7 @@ class TestKeepGoing:
                 raise VertexFailed(vertex, ValueError(vertex.name))
 
         with pytest.raises(VertexFailed, match="/one") as told:
-            run_graph(top, solve, workers=1, keep_going=True)
+            run_graph([top], solve, workers=1, keep_going=True)
         assert [str(other) for other in told.value.others] == ["/two"]
 
     def test_a_fault_of_ours_ends_it_all_the_same(self) -> None:
@@ -158,7 +158,7 @@ class TestKeepGoing:
             raise RuntimeError("a bug")
 
         with pytest.raises(RuntimeError):
-            run_graph(mkdir("/top", SCRATCH), solve, workers=1, keep_going=True)
+            run_graph([mkdir("/top", SCRATCH)], solve, workers=1, keep_going=True)
 
 
 class TestBeginningEarly:
@@ -179,7 +179,7 @@ class TestBeginningEarly:
             begun.set()
 
         source = mkdir("/source", Vertex(ScratchOp()))
-        run_graph(copy("/copy", mkdir("/slow", SCRATCH), source), solve, workers=2, begin=begin)
+        run_graph([copy("/copy", mkdir("/slow", SCRATCH), source)], solve, workers=2, begin=begin)
         assert order == ["", "/source", "begin /copy with ['/source']", "/slow", "/copy"]
 
     def test_a_linked_copy_of_a_heredoc_needs_nothing_to_begin(self) -> None:
@@ -189,7 +189,7 @@ class TestBeginningEarly:
             assert vertex.name != "/slow" or begun.wait(20)
 
         top = copy("/linked", mkdir("/slow", SCRATCH), link=True)
-        run_graph(top, solve, workers=2, begin=lambda vertex, others: begun.set())
+        run_graph([top], solve, workers=2, begin=lambda vertex, others: begun.set())
 
     def test_it_is_not_solved_before_its_beginning_is_over(self) -> None:
         begins, slow_done, order = threading.Event(), threading.Event(), list[str]()
@@ -205,13 +205,13 @@ class TestBeginningEarly:
             assert slow_done.wait(20)
             order.append("begun")
 
-        run_graph(copy("/linked", mkdir("/slow", SCRATCH), link=True), solve, workers=2, begin=begin)
+        run_graph([copy("/linked", mkdir("/slow", SCRATCH), link=True)], solve, workers=2, begin=begin)
         assert order.index("begun") < order.index("/linked")
 
     def test_nothing_is_begun_early_while_something_can_be_solved(self) -> None:
         begun: list[str] = []
         top = copy("/linked", mkdir("/below", SCRATCH), link=True)
-        run_graph(top, lambda vertex, inputs: None, workers=1, begin=lambda vertex, others: begun.append(vertex.name))
+        run_graph([top], lambda vertex, inputs: None, workers=1, begin=lambda vertex, others: begun.append(vertex.name))
         assert begun == []
 
     def test_a_failure_there_is_one_of_the_step(self) -> None:
@@ -228,5 +228,5 @@ class TestBeginningEarly:
 
         top = copy("/linked", mkdir("/slow", SCRATCH), link=True)
         with pytest.raises(VertexFailed, match="no such file"):
-            run_graph(top, solve, workers=2, begin=begin, keep_going=True)
+            run_graph([top], solve, workers=2, begin=begin, keep_going=True)
         assert done == ["", "/slow"]
