@@ -37,14 +37,6 @@ class CacheIndex:
             )
             crash_point("cache-row")
 
-    def settle(self, key: Digest, record: bytes, kind: str) -> bytes:
-        now = time.time()
-        with self._database.write() as transaction:
-            values = (str(key), record, now, kind, now)
-            transaction.execute(f"{_INSERT} ON CONFLICT DO NOTHING", values)
-            found = transaction.execute("SELECT record FROM cache_entry WHERE key = ?", (str(key),)).fetchone()
-        return bytes(found[0])
-
     def touch(self, keys: Sequence[Digest]) -> None:
         """Looks before it writes: what is used every minute is written every ten."""
         before = time.time() - TOUCH_SECONDS

@@ -234,10 +234,6 @@ class ContentStore:
         """
         self._cache.put(key, record, holds, kind, durable=durable)
 
-    def cache_settle(self, key: Digest, record: bytes, *, kind: str) -> bytes:
-        """Keep a record unless one is there, and return the one that is: of several at once, the first counts."""
-        return self._cache.settle(key, record, kind)
-
     def cache_touch(self, keys: Sequence[Digest]) -> None:
         """Note that these records were of use; costs a write only for those not noted for some minutes."""
         self._cache.touch(keys)

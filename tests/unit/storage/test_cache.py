@@ -23,12 +23,6 @@ def test_a_record_comes_back_and_is_replaced(store: ContentStore) -> None:
     assert store.cache_get(KEY) == b"two"
 
 
-def test_of_several_who_settle_a_record_the_first_counts(store: ContentStore) -> None:
-    assert store.cache_settle(KEY, b"one", kind="image") == b"one"
-    assert store.cache_settle(KEY, b"two", kind="image") == b"one"
-    assert store.cache_get(KEY) == b"one"
-
-
 def test_held_content_survives_collection_until_the_cache_is_cleared(store: ContentStore) -> None:
     layer, other = store.put(b"layer"), store.put(b"other")
     store.cache_put(KEY, b"record", [layer, layer])
