@@ -89,6 +89,18 @@ class Denied(RegistryError):
     code, status = "DENIED", 403
 
 
+class TagImmutable(Denied):
+    """A rule says that the tag stays where it is."""
+
+
+class QuotaExceeded(Denied):
+    """The namespace may not hold more."""
+
+
+class ReadOnly(Unsupported):
+    """The operator has frozen the registry or this part of it."""
+
+
 class TagConflict(RegistryError):
     """A conditional tag update (If-Match, If-None-Match) found another digest there."""
 

@@ -1,6 +1,6 @@
 """What the handlers need of a store, as two seams: metadata, and blobs with their uploads.
 
-Gives:    the protocols Metadata, Blobs and UploadSession, and Backend, one of each.
+Gives:    the protocols Metadata, Blobs, UploadSession and Care, and Backend, which holds one of each.
 Takes:    names, digests and tags that are checked already.
 Promises: every method that may wait is a coroutine, so that a database or an object store across the network fits the
           same handlers. The local one (local.py) answers reads without ever yielding to the loop.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from registry.model import Descriptor, Digest
-from registry.storage import Precondition, StoredManifest
+from registry.storage import Client, Collected, Precondition, ScrubReport, StoredManifest, StoredNamespace
 
 SMALL_BLOB = 64 * 1024  # bytes; up to here a read and one write beat opening a file for sendfile
 
@@ -48,14 +48,15 @@ class Metadata(Protocol):
         expected: Digest | None,
         sparse: bool,
         when: Precondition,
+        by: Client,
     ) -> Digest:
         """All of it in one transaction, or nothing; see ContentStore.put_manifest for what is raised."""
 
-    async def delete_manifest(self, repo: str, digest: Digest, *, when: Precondition) -> None:
-        """With all its tags. Raises ManifestUnknown, TagConflict."""
+    async def delete_manifest(self, repo: str, digest: Digest, *, when: Precondition, by: Client) -> None:
+        """With all its tags. Raises ManifestUnknown, TagConflict, TagImmutable."""
 
-    async def untag(self, repo: str, tag: str, *, when: Precondition) -> None:
-        """The tag only. Raises ManifestUnknown, TagConflict."""
+    async def untag(self, repo: str, tag: str, *, when: Precondition, by: Client) -> None:
+        """The tag only. Raises ManifestUnknown, TagConflict, TagImmutable."""
 
     async def may_read(self, repo: str, digest: Digest, *, pushing: bool) -> bool:
         """Whether the repository holds the blob; who asks while `pushing` finds it there for an hour to come."""
@@ -65,6 +66,15 @@ class Metadata(Protocol):
 
     async def mount(self, target: str, digest: Digest, source: str | None) -> bool:
         """Let `target` read what `source` may (None: any repository); False, and no word why, if that is nothing."""
+
+    async def check_writable(self, repo: str) -> None:
+        """Raises ReadOnly."""
+
+    async def namespace(self, repo: str) -> StoredNamespace:
+        """What the repository's namespace may hold, and holds."""
+
+    def note_pull(self, repo: str, digest: Digest) -> None:
+        """A manifest was read. Never waits; written down later, by `Care`."""
 
 
 class UploadSession(Protocol):
@@ -79,7 +89,7 @@ class UploadSession(Protocol):
         """Bytes that arrived."""
 
     async def receive(self, pieces: AsyncIterator[bytes]) -> None:
-        """Append all. Whatever came before an error counts. Raises ChunkOutOfOrder, DiskFull."""
+        """Append all. Whatever came before an error counts. Raises ChunkOutOfOrder, DiskFull, QuotaExceeded."""
 
     async def finish(self, expected: Digest) -> Digest:
         """Make it a blob of its repository. Raises DigestInvalid: then the upload is gone."""
@@ -104,7 +114,21 @@ class Blobs(Protocol):
         """Raises UploadUnknown."""
 
 
+class Care(Protocol):
+    """What has to be done from time to time; safe in several servers at once."""
+
+    async def note_pulls(self) -> None:
+        """Write down what `Metadata.note_pull` was told."""
+
+    async def collect(self) -> Collected:
+        """Apply the retention rules, then free what nothing refers to."""
+
+    async def scrub(self, bytes_per_second: float) -> ScrubReport:
+        """Read what nobody has read for a week."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     meta: Metadata
     blobs: Blobs
+    care: Care

@@ -119,6 +119,8 @@ class Dispatcher:
             call = Call(self._state, route.name, route.argument, request, body)
             if "ns=" in request.raw_path and route.name and request.method in _READS and "ns" in request.query:
                 return await _mirrored(call, request.query["ns"], handler)
+            if route.name and request.method not in _READS:
+                await call.meta.check_writable(route.name)
             return await handler(call)
         except RegistryError as error:
             if error.status >= 500:

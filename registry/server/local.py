@@ -5,6 +5,8 @@ writing one upload inline is fastest; with more at once, batches go to threads, 
 interpreter lock, runs beside the loop and beside the other uploads.
 """
 
+import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from typing import BinaryIO
@@ -13,20 +15,39 @@ from registry.errors import DigestInvalid, SizeInvalid, StoreError
 from registry.model import Descriptor, Digest
 from registry.server.backend import SMALL_BLOB, Backend, UploadSession
 from registry.server.threads import in_thread
-from registry.storage import ContentStore, Precondition, StoredManifest, Upload
+from registry.storage import (
+    Client,
+    Collected,
+    ContentStore,
+    Precondition,
+    ScrubReport,
+    StoredManifest,
+    StoredNamespace,
+    Upload,
+)
 
 BATCH = 1024 * 1024  # bytes that are worth a thread hop
+SCRUB_AGE = 7 * 24 * 3600.0  # seconds
+Pulls = dict[tuple[str, Digest], float]  # (repository, manifest) → seconds since 1970
 _ENTRY = 512  # bytes that keeping a small blob takes beside its content, roughly
 
 
-def local_backend(store: ContentStore, small_blobs: int) -> Backend:
-    """`small_blobs`: bytes of small blobs that are kept in memory."""
-    return Backend(LocalMetadata(store), LocalBlobs(store, small_blobs))
+def local_backend(store: ContentStore, *, small_blobs: int, restorable: float) -> Backend:
+    """The store as the server needs it.
+
+    Args:
+        store: stays open as long.
+        small_blobs: bytes of small blobs that are kept in memory.
+        restorable: seconds for which manifests and tags that went can come back.
+    """
+    pulls: Pulls = {}
+    return Backend(LocalMetadata(store, pulls), LocalBlobs(store, small_blobs), LocalCare(store, pulls, restorable))
 
 
 class LocalMetadata:
-    def __init__(self, store: ContentStore) -> None:
+    def __init__(self, store: ContentStore, pulls: Pulls) -> None:
         self._store = store
+        self._pulls = pulls
 
     async def ready(self) -> None:
         self._store.repositories(limit=1)
@@ -58,16 +79,18 @@ class LocalMetadata:
         expected: Digest | None,
         sparse: bool,
         when: Precondition,
+        by: Client,
     ) -> Digest:
         return await in_thread(
-            self._store.put_manifest, repo, content, media_type, tags=tags, expected=expected, sparse=sparse, when=when
-        )
+            self._store.put_manifest, repo, content, media_type, tags=tags, expected=expected, sparse=sparse,
+            when=when, by=by,
+        )  # fmt: skip
 
-    async def delete_manifest(self, repo: str, digest: Digest, *, when: Precondition) -> None:
-        await in_thread(self._store.delete_manifest, repo, digest, when=when)
+    async def delete_manifest(self, repo: str, digest: Digest, *, when: Precondition, by: Client) -> None:
+        await in_thread(self._store.delete_manifest, repo, digest, when=when, by=by)
 
-    async def untag(self, repo: str, tag: str, *, when: Precondition) -> None:
-        await in_thread(self._store.untag, repo, tag, when=when)
+    async def untag(self, repo: str, tag: str, *, when: Precondition, by: Client) -> None:
+        await in_thread(self._store.untag, repo, tag, when=when, by=by)
 
     async def may_read(self, repo: str, digest: Digest, *, pushing: bool) -> bool:
         if not pushing:
@@ -79,6 +102,15 @@ class LocalMetadata:
 
     async def mount(self, target: str, digest: Digest, source: str | None) -> bool:
         return await in_thread(self._store.mount, target, digest, source)
+
+    async def check_writable(self, repo: str) -> None:
+        self._store.namespaces.check_writable(repo)
+
+    async def namespace(self, repo: str) -> StoredNamespace:
+        return self._store.namespaces.of(repo)
+
+    def note_pull(self, repo: str, digest: Digest) -> None:
+        self._pulls[repo, digest] = time.time()
 
 
 class LocalBlobs:
@@ -159,6 +191,31 @@ class LocalUpload:
 def _append_all(upload: Upload, pieces: list[bytes]) -> None:
     for piece in pieces:
         upload.append(piece)
+
+
+class LocalCare:
+    def __init__(self, store: ContentStore, pulls: Pulls, restorable: float) -> None:
+        self._store = store
+        self._pulls = pulls
+        self._restorable = restorable
+
+    async def note_pulls(self) -> None:
+        if self._pulls:
+            noted = dict(self._pulls)
+            self._pulls.clear()
+            await in_thread(self._store.note_pulls, noted)
+
+    async def collect(self) -> Collected:
+        by = Client("retention", self._restorable)
+        await in_thread(self._store.retention.run, by=by)
+        return await in_thread(self._store.collect)
+
+    async def scrub(self, bytes_per_second: float) -> ScrubReport:
+        report = ScrubReport()
+        steps = self._store.scrubber.steps(report, older_than=SCRUB_AGE)
+        while (size := await in_thread(next, steps, None)) is not None:  # noqa: ASYNC110 - a pace, not a poll
+            await asyncio.sleep(size / bytes_per_second)
+        return report
 
 
 class SmallBlobs:

@@ -7,6 +7,9 @@ from registry.model.reference import check_tag
 from registry.server.answers import IMMUTABLE, Answer
 from registry.server.conditions import etag, is_fresh, precondition_of
 from registry.server.state import Call
+from registry.server.warnings import warning_header
+
+_NEARLY_FULL = 0.8  # of a quota: from here on, pushes are warned
 
 
 def reference_of(text: str) -> str | Digest:
@@ -33,6 +36,8 @@ async def get_manifest(call: Call) -> Answer:
     }
     if is_fresh(call.headers, found.digest):
         return Answer(304, headers)
+    if call.method == "GET":
+        call.meta.note_pull(call.name, found.digest)
     headers["Content-Type"] = found.media_type
     return Answer(200, headers, found.content)
 
@@ -45,7 +50,7 @@ async def put_manifest(call: Call) -> Answer:
     manifest = parse_manifest(content, call.headers.get("Content-Type"))
     digest = await call.meta.put_manifest(
         call.name, content, manifest.media_type, tags=tags, expected=expected,
-        sparse=call.state.settings.sparse_indexes, when=precondition_of(call.headers),
+        sparse=call.state.settings.sparse_indexes, when=precondition_of(call.headers), by=call.client,
     )  # fmt: skip
     headers = {
         "Location": f"/v2/{call.name}/manifests/{digest}",
@@ -56,7 +61,14 @@ async def put_manifest(call: Call) -> Answer:
         headers["OCI-Subject"] = str(manifest.subject.digest)
     if expected and tags:
         headers["OCI-Tag"] = ", ".join(tags)
-    return Answer(201, headers)
+    return Answer(201, headers | warning_header(await _cautions(call)))
+
+
+async def _cautions(call: Call) -> list[str]:
+    space = await call.meta.namespace(call.name)
+    if space.quota is None or space.used < space.quota * _NEARLY_FULL:
+        return []
+    return [f"{space.used} of the {space.quota} bytes that this namespace may hold are used"]
 
 
 async def delete_manifest(call: Call) -> Answer:
@@ -64,9 +76,9 @@ async def delete_manifest(call: Call) -> Answer:
     reference = known_reference(call.argument)
     when = precondition_of(call.headers)
     if isinstance(reference, Digest):
-        await call.meta.delete_manifest(call.name, reference, when=when)
+        await call.meta.delete_manifest(call.name, reference, when=when, by=call.client)
     else:
-        await call.meta.untag(call.name, reference, when=when)
+        await call.meta.untag(call.name, reference, when=when, by=call.client)
     return Answer(202)
 
 

@@ -24,6 +24,7 @@ from registry.server.listening import BACKLOG
 from registry.server.local import local_backend
 from registry.server.problems import BadHttp
 from registry.server.state import Settings, State
+from registry.server.upkeep import Upkeep
 from registry.storage import ContentStore
 
 log = logging.getLogger(__name__)
@@ -79,14 +80,18 @@ class RegistryServer:
     """Serves on sockets that already listen, inside the running loop."""
 
     def __init__(self, store: ContentStore, settings: Settings, access: AccessLog | None = None) -> None:
-        self._state = State(local_backend(store, settings.small_blobs), settings)
+        self._state = State(
+            local_backend(store, small_blobs=settings.small_blobs, restorable=settings.restorable), settings
+        )
         self._dispatcher = Dispatcher(self._state, access)
         self._http = _HttpServer(self._dispatcher)
+        self._upkeep = Upkeep(self._state.backend.care)
         self._listening: list[asyncio.Server] = []
 
     async def start(self, *sockets: socket.socket) -> Self:
         loop = asyncio.get_running_loop()
         self._listening = [await loop.create_server(self._http, sock=one, backlog=BACKLOG) for one in sockets]
+        self._upkeep.start(collect_every=self._state.settings.collect_every, scrub_rate=self._state.settings.scrub_rate)
         return self
 
     async def stop(self, *, hurry: asyncio.Event | None = None) -> None:
@@ -101,6 +106,7 @@ class RegistryServer:
                 connection.close()
         await self._drained(hurry or asyncio.Event())
         await self._http.shutdown(_LAST_SECONDS)
+        await self._upkeep.stop()
 
     async def _drained(self, hurry: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(self._dispatcher.idle()), asyncio.ensure_future(hurry.wait())]

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from registry.server.backend import Backend, Blobs, Metadata
 from registry.server.transfer import Body
+from registry.storage import Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,9 @@ class Settings:
     grace: float = 30.0  # seconds that requests in flight get when the server stops
     small_blobs: int = 16 * 1024 * 1024  # bytes of small blobs kept in memory
     sparse_indexes: bool = False  # accept an index whose images are not all there
+    restorable: float = 7 * 24 * 3600.0  # seconds for which what clients remove can come back
+    collect_every: float = 3600.0  # seconds between two collections of garbage; 0: never
+    scrub_rate: float = 4 * 1024 * 1024.0  # bytes a second read to find damage; 0: none
 
 
 @dataclass(slots=True)
@@ -41,6 +45,11 @@ class Call:
     @property
     def blobs(self) -> Blobs:
         return self.state.backend.blobs
+
+    @property
+    def client(self) -> Client:
+        """Who asks. Everybody is nobody in particular, as long as there are no accounts."""
+        return Client("", self.state.settings.restorable)
 
     @property
     def method(self) -> str:

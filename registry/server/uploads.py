@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from registry.errors import ChunkOutOfOrder, DigestInvalid, DiskFull, NameInvalid
+from registry.errors import ChunkOutOfOrder, DigestInvalid, DiskFull, NameInvalid, QuotaExceeded
 from registry.model import Digest
 from registry.model.reference import check_repository
 from registry.server.answers import Answer, error_answer
@@ -57,8 +57,8 @@ async def _receive(call: Call, upload: UploadSession, expected: Digest | None) -
     except ChunkOutOfOrder as error:
         refusal, stands = error_answer(error), _progress(204, await call.blobs.upload(call.name, upload.id))
         return replace(refusal, headers={**refusal.headers, **stands.headers})  # regctl goes on from these
-    except DiskFull:
-        await upload.cancel()  # what filled the disk makes room for the next push
+    except (DiskFull, QuotaExceeded):
+        await upload.cancel()  # what had no room makes room for the next push
         raise
     finally:
         upload.flush()

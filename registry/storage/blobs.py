@@ -34,7 +34,10 @@ class Blobs:
 
     def has(self, digest: Digest) -> bool:
         """Whether row and file are both there; asked before a transfer, so that a lost file heals by pushing again."""
-        found = self._database.row("SELECT size FROM blob WHERE digest = ? AND state = 'live'", (str(digest),))
+        found = self._database.row(
+            "SELECT size FROM blob WHERE digest = ? AND state = 'live' AND digest NOT IN (SELECT digest FROM damage)",
+            (str(digest),),
+        )
         return found is not None and self.files.holds(digest, found[0])
 
     def size(self, digest: Digest) -> int:
@@ -93,16 +96,19 @@ class Blobs:
         """
         synced = False
         for _ in range(_IN_A_ROW):
-            if not self.has(digest):
+            placed = not self.has(digest)
+            if placed:
                 if not synced:
                     os.fsync(fd)
                     crash_point("blob-synced")
                     synced = True
                 self.files.place(part, digest)
             with self._database.write() as transaction:
-                if not self.files.holds(digest, size):
+                if not self.files.holds(digest, size) or (not placed and is_damaged(transaction, digest)):
                     continue
                 _upsert(transaction, digest, size, self.files.key(digest))
+                if placed:
+                    transaction.execute("DELETE FROM damage WHERE digest = ?", (str(digest),))
                 along(transaction)
                 crash_point("blob-row")
             crash_point("blob-committed")
@@ -158,6 +164,11 @@ class Ingest:
         return (lambda transaction: lease.insert(transaction, (digest,))) if lease else (lambda _: None)
 
 
+def is_damaged(connection: sqlite3.Connection, digest: Digest) -> bool:
+    """Whether scrubbing found it wrong, and nobody has brought it again since."""
+    return connection.execute("SELECT 1 FROM damage WHERE digest = ?", (str(digest),)).fetchone() is not None
+
+
 def check_digest(expected: Digest | None, found: Digest) -> None:
     if expected is not None and expected != found:
         raise DigestInvalid(f"content is {found}, expected {expected}", hint="it was changed or cut on its way; retry")
@@ -170,7 +181,7 @@ def unknown_blob(digest: Digest) -> BlobUnknown:
 def _upsert(transaction: sqlite3.Connection, digest: Digest, size: int, key: str) -> None:
     now = time.time()
     transaction.execute(
-        "INSERT INTO blob (digest, size, storage_key, created, touched) VALUES (?, ?, ?, ?, ?) "
+        "INSERT INTO blob (digest, size, storage_key, created, touched, scrubbed) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (digest) DO UPDATE SET size = excluded.size, state = 'live', touched = excluded.touched",
-        (str(digest), size, key, now, now),
+        (str(digest), size, key, now, now, now),
     )

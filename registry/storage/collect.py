@@ -18,6 +18,7 @@ from registry.storage.crash import crash_point
 from registry.storage.database import Database, Row
 from registry.storage.failures import explained
 from registry.storage.files import Files
+from registry.storage.namespaces import Namespaces
 from registry.storage.processes import Owner
 from registry.storage.uploads import EXPIRES
 from registry.storage.values import Collected
@@ -49,11 +50,14 @@ class Collector:
         now = time.time()
         with self.database.write(durable=False) as transaction:
             leases.drop_dead(transaction)
+            transaction.execute("DELETE FROM deleted_manifest WHERE keep_until <= ?", (now,))
+            crash_point("collect-forgotten")
         manifests = self._drop_untagged(now - untagged, now) if untagged is not None else 0
         self._drop_links(now)
         self._mark(now - grace)
         blobs, size = self._delete()
         self._drop_empty_repositories()
+        Namespaces(self.database).fold()
         with explained(self.files.root):
             leftovers = self._sweep(now, grace)
         return Collected(blobs, size, manifests, leftovers)
@@ -121,6 +125,7 @@ class Collector:
                     if found is None:
                         continue  # stored again since, or taken by another collector
                     trash.append(self.files.discard_blob(Digest.parse(row[0])))
+                    transaction.execute("DELETE FROM damage WHERE digest = ?", row)
                     crash_point("collect-discarded")
                     count, size = count + 1, size + int(found[0])
             crash_point("collect-deleted")
@@ -136,6 +141,7 @@ class Collector:
             transaction.execute(
                 "DELETE FROM repo WHERE NOT EXISTS (SELECT 1 FROM manifest WHERE repo_id = repo.id) "
                 "AND NOT EXISTS (SELECT 1 FROM repo_blob WHERE repo_id = repo.id) "
+                "AND NOT EXISTS (SELECT 1 FROM deleted_manifest WHERE repo_id = repo.id) "
                 "AND NOT EXISTS (SELECT 1 FROM upload WHERE repo_id = repo.id) "
                 "AND NOT EXISTS (SELECT 1 FROM tag_event WHERE repo_id = repo.id)"
             )

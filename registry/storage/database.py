@@ -51,9 +51,9 @@ class Database:
                 with database.read() as connection:
                     version = schema.schema_version(connection)
                     schema.check_version(version)
-                if version < len(schema.MIGRATIONS):
+                if not version.is_current:
                     with database.write() as connection:
-                        schema.migrate(connection)
+                        schema.expand(connection)
             except BaseException:
                 database.close()
                 raise

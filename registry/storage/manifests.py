@@ -7,7 +7,8 @@ that content from collection. Its bytes stay as they came.
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 
 from registry.errors import ManifestBlobUnknown, ManifestTooLarge, ManifestUnknown, SizeInvalid
 from registry.model import Descriptor, Digest, Index, Manifest, parse_manifest
@@ -17,8 +18,10 @@ from registry.model.reference import check_tag
 from registry.storage.blobs import check_digest
 from registry.storage.crash import crash_point
 from registry.storage.database import Database
+from registry.storage.namespaces import within_quota
 from registry.storage.repositories import LINK_SECONDS, Repositories, insert_link, repo_id
-from registry.storage.values import Precondition, StoredManifest, StoredTag
+from registry.storage.tagrules import check_movable
+from registry.storage.values import Client, Precondition, StoredManifest, StoredTag
 
 
 class Manifests:
@@ -37,6 +40,7 @@ class Manifests:
         sparse: bool,
         adopt: bool,
         when: Precondition,
+        by: Client | None,
     ) -> Digest:
         if len(content) > MAX_MANIFEST:
             raise ManifestTooLarge(f"a manifest of {len(content)} bytes", hint=f"at most {MAX_MANIFEST} bytes")
@@ -55,7 +59,8 @@ class Manifests:
                 when.check(f"manifest {digest}", digest if found else None)
             if found is None:
                 lease = 0.0 if adopt else time.time() + LINK_SECONDS
-                manifest_row = _insert(transaction, repo_row, content, parsed, digest=digest, lease=lease)
+                with within_quota(transaction, repo_row) if by else nullcontext():
+                    manifest_row = _insert(transaction, repo_row, content, parsed, digest=digest, lease=lease)
                 _insert_refs(transaction, repo_row, manifest_row, kinds)
                 crash_point("manifest-refs")
             else:
@@ -63,7 +68,7 @@ class Manifests:
                 if not adopt:
                     _extend(transaction, manifest_row)
             for tag in tags:
-                _move_tag(transaction, repo_row, tag, manifest_row, digest, when=when)
+                _move_tag(transaction, repo_row, tag, manifest_row, digest, when=when, by=by)
             crash_point("manifest-tags")
         crash_point("manifest-committed")
         return digest
@@ -84,27 +89,30 @@ class Manifests:
             raise _unknown(repo, ref)
         return StoredManifest(Digest.parse(found[0]), found[1], found[2])
 
-    def delete(self, repo: str, digest: Digest, when: Precondition) -> None:
+    def delete(self, repo: str, digest: Digest, when: Precondition, by: Client | None) -> None:
         """Remove the manifest and all its tags."""
         with self._database.write() as transaction:
             repo_row, manifest_row = _require(transaction, repo, digest)
             when.check(f"manifest {digest}", digest)
             tags = transaction.execute("SELECT name FROM tag WHERE manifest_id = ?", (manifest_row,)).fetchall()
+            if by:
+                check_movable(transaction, repo_row, [tag for (tag,) in tags])
+                _keep_deleted(transaction, repo_row, manifest_row, time.time() + by.restorable)
             transaction.execute("DELETE FROM tag WHERE manifest_id = ?", (manifest_row,))
             for (tag,) in tags:
-                _note(transaction, repo_row, tag, str(digest), None)
+                _note(transaction, repo_row, tag, str(digest), None, by=by)
             crash_point("delete-tags")
             transaction.execute("DELETE FROM manifest WHERE id = ?", (manifest_row,))
             crash_point("delete-manifest")
 
-    def tag(self, repo: str, tag: str, digest: Digest, when: Precondition) -> None:
+    def tag(self, repo: str, tag: str, digest: Digest, when: Precondition, by: Client | None) -> None:
         check_tag(tag)
         with self._database.write() as transaction:
             repo_row, manifest_row = _require(transaction, repo, digest)
-            _move_tag(transaction, repo_row, tag, manifest_row, digest, when=when)
+            _move_tag(transaction, repo_row, tag, manifest_row, digest, when=when, by=by)
             crash_point("tag-row")
 
-    def untag(self, repo: str, tag: str, when: Precondition) -> None:
+    def untag(self, repo: str, tag: str, when: Precondition, by: Client | None, *, rules_bind: bool = True) -> None:
         with self._database.write() as transaction:
             found = transaction.execute(
                 "DELETE FROM tag WHERE name = ? AND repo_id = (SELECT id FROM repo WHERE name = ?) "
@@ -114,8 +122,19 @@ class Manifests:
             if found is None:
                 raise _unknown(repo, tag)
             when.check(f"tag {tag}", Digest.parse(found[1]))
-            _note(transaction, found[0], tag, found[1], None)
+            if by and rules_bind:
+                check_movable(transaction, found[0], [tag])
+            _note(transaction, found[0], tag, found[1], None, by=by)
             crash_point("untag-row")
+
+    def note_pulls(self, pulls: Mapping[tuple[str, Digest], float]) -> None:
+        with self._database.write(durable=False) as transaction:
+            transaction.executemany(
+                "UPDATE manifest SET last_pulled = ? WHERE digest = ? AND coalesce(last_pulled, 0) < ? "
+                "AND repo_id = (SELECT id FROM repo WHERE name = ?)",
+                [(at, str(digest), at, repo) for (repo, digest), at in pulls.items()],
+            )
+            crash_point("pulls-noted")
 
     def tags(self, repo: str, after: str, limit: int | None) -> list[str]:
         rows = self._database.rows(
@@ -290,7 +309,14 @@ def _insert_refs(
 
 
 def _move_tag(
-    transaction: sqlite3.Connection, repo: int, tag: str, manifest: int, digest: Digest, *, when: Precondition
+    transaction: sqlite3.Connection,
+    repo: int,
+    tag: str,
+    manifest: int,
+    digest: Digest,
+    *,
+    when: Precondition,
+    by: Client | None,
 ) -> None:
     found = transaction.execute(
         "SELECT m.digest FROM tag t JOIN manifest m ON m.id = t.manifest_id WHERE t.repo_id = ? AND t.name = ?",
@@ -300,18 +326,47 @@ def _move_tag(
     when.check(f"tag {tag}", Digest.parse(old) if old else None)
     if old == str(digest):
         return
+    if by and old:
+        check_movable(transaction, repo, [tag])
     transaction.execute(
         "INSERT INTO tag (repo_id, name, manifest_id, updated) VALUES (?, ?, ?, ?) ON CONFLICT (repo_id, name) "
         "DO UPDATE SET manifest_id = excluded.manifest_id, version = tag.version + 1, updated = excluded.updated",
         (repo, tag, manifest, time.time()),
     )
-    _note(transaction, repo, tag, old, str(digest))
+    _note(transaction, repo, tag, old, str(digest), by=by)
 
 
-def _note(transaction: sqlite3.Connection, repo: int, tag: str, old: str | None, new: str | None) -> None:
+def _note(
+    transaction: sqlite3.Connection, repo: int, tag: str, old: str | None, new: str | None, *, by: Client | None
+) -> None:
+    """Record a change; where the tag was stays for a while, for a client that wants it back."""
+    now = time.time()
     transaction.execute(
-        "INSERT INTO tag_event (repo_id, name, old, new, at) VALUES (?, ?, ?, ?, ?)", (repo, tag, old, new, time.time())
+        "INSERT INTO tag_event (repo_id, name, old, new, actor, at) VALUES (?, ?, ?, ?, ?, ?)",
+        (repo, tag, old, new, by.name if by else "", now),
     )
+    if by and old:
+        transaction.execute(
+            "UPDATE manifest SET lease_until = ? WHERE repo_id = ? AND digest = ? AND lease_until < ?",
+            (now + by.restorable, repo, old, now + by.restorable),
+        )
+
+
+def _keep_deleted(transaction: sqlite3.Connection, repo: int, manifest: int, until: float) -> None:
+    """Put a manifest aside that is about to be deleted, and keep what it needs as long."""
+    transaction.execute(
+        "INSERT INTO deleted_manifest (repo_id, digest, media_type, payload, keep_until) "
+        "SELECT repo_id, digest, media_type, payload, ? FROM manifest WHERE id = ? "
+        "ON CONFLICT (repo_id, digest) DO UPDATE SET keep_until = excluded.keep_until",
+        (until, manifest),
+    )
+    for table in ("repo_blob", "manifest"):
+        transaction.execute(
+            f"UPDATE {table} SET lease_until = ? WHERE repo_id = ? AND lease_until < ? "  # noqa: S608 - one of two
+            "AND digest IN (SELECT child_digest FROM manifest_ref WHERE manifest_id = ?)",
+            (until, repo, until, manifest),
+        )
+    crash_point("delete-kept")
 
 
 def _require(transaction: sqlite3.Connection, repo: str, digest: Digest) -> tuple[int, int]:

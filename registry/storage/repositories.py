@@ -12,6 +12,7 @@ from registry.model import Digest
 from registry.storage.crash import crash_point
 from registry.storage.database import Database
 from registry.storage.leases import is_live
+from registry.storage.namespaces import namespace_of, within_quota
 
 LINK_SECONDS = 3600.0  # within this time after an upload or a mount, a manifest that needs the blob can't fail for it
 
@@ -83,7 +84,9 @@ class Repositories:
         with self._database.write() as transaction:
             if not is_live(transaction, digest):
                 return False
-            insert_link(transaction, repo_id(transaction, target), digest)
+            repo = repo_id(transaction, target)
+            with within_quota(transaction, repo):
+                insert_link(transaction, repo, digest)
             crash_point("mount-row")
         return True
 
@@ -104,7 +107,7 @@ _HOLDING = (
 )
 _LINKED = (
     "SELECT 1 FROM repo r JOIN repo_blob rb ON rb.repo_id = r.id JOIN blob b ON b.digest = rb.digest "
-    "WHERE r.name = ? AND rb.digest = ? AND b.state = 'live'"
+    "WHERE r.name = ? AND rb.digest = ? AND b.state = 'live' AND b.digest NOT IN (SELECT digest FROM damage)"
 )
 
 
@@ -112,7 +115,7 @@ def repo_id(transaction: sqlite3.Connection, name: str) -> int:
     """The row of that name, made if absent."""
     found = transaction.execute("SELECT id FROM repo WHERE name = ?", (name,)).fetchone()
     if found is None:
-        space = name.partition("/")[0] if "/" in name else ""
+        space = namespace_of(name)
         transaction.execute("INSERT INTO namespace (name) VALUES (?) ON CONFLICT DO NOTHING", (space,))
         found = transaction.execute(
             "INSERT INTO repo (ns_id, name) SELECT id, ? FROM namespace WHERE name = ? RETURNING id", (name, space)

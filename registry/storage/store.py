@@ -12,7 +12,7 @@ the registry server uses uploads, `mount` and `link_blob`, which leave a lease o
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -20,18 +20,36 @@ from typing import BinaryIO, Self
 
 from registry.errors import StoreError
 from registry.model import Descriptor, Digest
+from registry.storage import schema
 from registry.storage.blobs import SMALL, Blobs, Ingest
 from registry.storage.cache import CacheIndex
 from registry.storage.collect import Collector
 from registry.storage.crash import crash_point
 from registry.storage.database import Database
+from registry.storage.explain import Explainer
 from registry.storage.failures import explained
 from registry.storage.files import Files, sync_directory
+from registry.storage.history import History
 from registry.storage.leases import Lease
 from registry.storage.manifests import Manifests
+from registry.storage.namespaces import Namespaces
 from registry.storage.repositories import Repositories
+from registry.storage.retention import Retention
+from registry.storage.schema import Version
+from registry.storage.scrub import Scrubber
+from registry.storage.tagrules import TagRules
 from registry.storage.uploads import Upload, Uploads
-from registry.storage.values import ANYHOW, CacheEntry, Collected, Precondition, StoredBlob, StoredManifest, StoredTag
+from registry.storage.values import (
+    ANYHOW,
+    CacheEntry,
+    Client,
+    Collected,
+    Precondition,
+    Reason,
+    StoredBlob,
+    StoredManifest,
+    StoredTag,
+)
 
 LAYOUT = "1"
 GRACE_SECONDS = 3600.0
@@ -45,9 +63,15 @@ class ContentStore:
         self._blobs = Blobs(database, Files(root))
         self._repositories = Repositories(database)
         self._manifests = Manifests(database, self._repositories)
-        self._uploads = Uploads(database, self._blobs)
+        self.namespaces = Namespaces(database)
+        self._uploads = Uploads(database, self._blobs, self.namespaces)
         self._cache = CacheIndex(database)
         self._collector = Collector(database, self._blobs.files)
+        # what the operator of a registry decides and asks
+        self.tag_rules = TagRules(database)
+        self.retention = Retention(database, self.tag_rules, self._manifests)
+        self.history = History(database, self._manifests)
+        self.scrubber = Scrubber(database, self._blobs.files)
 
     @classmethod
     def open(cls, root: Path) -> Self:
@@ -145,6 +169,7 @@ class ContentStore:
         sparse: bool = False,
         adopt: bool = False,
         when: Precondition = ANYHOW,
+        by: Client | None = None,
     ) -> Digest:
         """Store a manifest or index and point tags to it: all in one transaction, or nothing.
 
@@ -158,23 +183,26 @@ class ContentStore:
             adopt: link what the store holds of its children to the repository first. For callers on this machine, who
                 may read the whole store; never for a client of the registry.
             when: holds for each tag, or without tags for the manifest itself.
+            by: a client of the registry, bound by rules and quotas; None: a command of this machine.
 
         Raises:
             ManifestInvalid, DigestInvalid, SizeInvalid, ManifestTooLarge, TagInvalid: the content is wrong.
             ManifestBlobUnknown: the repository lacks a child.
-            TagConflict: a condition is not met.
+            TagConflict: a condition is not met. TagImmutable, QuotaExceeded: a client may not.
         """
         return self._manifests.put(
-            repo, content, media_type, tags=tags, expected=expected, sparse=sparse, adopt=adopt, when=when
+            repo, content, media_type, tags=tags, expected=expected, sparse=sparse, adopt=adopt, when=when, by=by
         )
 
     def manifest(self, repo: str, ref: str | Digest) -> StoredManifest:
         """By tag (str) or digest. Raises ManifestUnknown."""
         return self._manifests.get(repo, ref)
 
-    def delete_manifest(self, repo: str, digest: Digest, *, when: Precondition = ANYHOW) -> None:
-        """Remove a manifest and all its tags. Raises ManifestUnknown, TagConflict."""
-        self._manifests.delete(repo, digest, when)
+    def delete_manifest(
+        self, repo: str, digest: Digest, *, when: Precondition = ANYHOW, by: Client | None = None
+    ) -> None:
+        """Remove a manifest and all its tags. Raises ManifestUnknown, TagConflict, TagImmutable."""
+        self._manifests.delete(repo, digest, when, by)
 
     def tags(self, repo: str, *, after: str = "", limit: int | None = None) -> list[str]:
         """In the order of their bytes. Raises NameUnknown."""
@@ -182,11 +210,15 @@ class ContentStore:
 
     def tag(self, repo: str, tag: str, digest: Digest, *, when: Precondition = ANYHOW) -> None:
         """Point a tag to a manifest of the same repository. Raises ManifestUnknown, TagInvalid, TagConflict."""
-        self._manifests.tag(repo, tag, digest, when)
+        self._manifests.tag(repo, tag, digest, when, None)
 
-    def untag(self, repo: str, tag: str, *, when: Precondition = ANYHOW) -> None:
-        """Remove the tag only. Raises ManifestUnknown, TagConflict."""
-        self._manifests.untag(repo, tag, when)
+    def untag(self, repo: str, tag: str, *, when: Precondition = ANYHOW, by: Client | None = None) -> None:
+        """Remove the tag only. Raises ManifestUnknown, TagConflict, TagImmutable."""
+        self._manifests.untag(repo, tag, when, by)
+
+    def note_pulls(self, pulls: Mapping[tuple[str, Digest], float]) -> None:
+        """When (seconds since 1970) manifests were last pulled; a power cut may lose it."""
+        self._manifests.note_pulls(pulls)
 
     def images(self) -> list[StoredTag]:
         """Every tag of every repository."""
@@ -264,6 +296,15 @@ class ContentStore:
         """
         run = self._collector.preview if dry_run else self._collector.run
         return run(grace_seconds, untagged_seconds)
+
+    def explain(self, digest: Digest, *, grace_seconds: float = GRACE_SECONDS) -> list[Reason]:
+        """Why collection leaves a blob or manifest alone, and until when. Raises BlobUnknown."""
+        return Explainer(self._database).explain(digest, grace_seconds)
+
+    def migrate(self, *, contract: bool = False) -> Version:
+        """The schema's version; with `contract`, after what no program needs any more was taken away."""
+        with self._database.write() as transaction:
+            return schema.contract(transaction) if contract else schema.schema_version(transaction)
 
 
 def _is_current(root: Path) -> bool:

@@ -23,6 +23,7 @@ from registry.storage.crash import crash_point
 from registry.storage.database import Database
 from registry.storage.failures import explained
 from registry.storage.files import start_writeback, write_all
+from registry.storage.namespaces import Namespaces, no_room, within_quota
 from registry.storage.repositories import insert_link, repo_id
 
 EXPIRES = 7 * 24 * 3600.0  # seconds after the last byte
@@ -32,8 +33,9 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Uploads:
-    def __init__(self, database: Database, blobs: Blobs) -> None:
+    def __init__(self, database: Database, blobs: Blobs, namespaces: Namespaces) -> None:
         self.database = database
+        self.namespaces = namespaces
         self.blobs = blobs
         self._states: OrderedDict[str, tuple[int, Hasher]] = OrderedDict()
 
@@ -86,12 +88,17 @@ class Upload:
         self._fd = -1
         self._hasher: Hasher | None = None
         self._flushing = size
+        self._room = uploads.namespaces.room(repo)
         # a request that is cancelled flushes while its thread may still append: not to a descriptor just closed
         self._guard = threading.RLock()
 
     def append(self, chunk: bytes | bytearray | memoryview) -> int:
-        """Take the next bytes; return the new size. Raises ChunkOutOfOrder if somebody else is writing, DiskFull."""
+        """Take the next bytes; return the new size. Raises ChunkOutOfOrder (somebody else is writing), DiskFull,
+        QuotaExceeded (more than the namespace had room for when this request began).
+        """
         with self._guard, explained(self._root):
+            if self._room is not None and self.size + len(chunk) > self._room:
+                raise no_room(self.repo, self._room)
             hasher = self._begin()
             try:
                 self.size += write_all(self._fd, chunk)
@@ -170,7 +177,9 @@ class Upload:
         gone = transaction.execute("DELETE FROM upload WHERE id = ?", (self.id,))
         if gone.rowcount == 0:  # cancelled or finished by somebody else meanwhile
             raise unknown_upload(self.id)
-        insert_link(transaction, repo_id(transaction, self.repo), digest)
+        repo = repo_id(transaction, self.repo)
+        with within_quota(transaction, repo):
+            insert_link(transaction, repo, digest)
 
     def _close(self) -> None:
         self._hasher = None

@@ -96,3 +96,85 @@ class Precondition:
 
 
 ANYHOW = Precondition()
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who changes something over the network: bound by rules and quotas, and what it takes away can come back.
+
+    The commands of the machine that holds the store act without one: no rule binds them, and what they remove is gone.
+    """
+
+    name: str = ""
+    restorable: float = 0.0  # seconds for which what it removes can come back
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNamespace:
+    """The first component of repository names; empty for repositories at the top, `*` for the whole registry."""
+
+    name: str
+    quota: int | None  # bytes
+    used: int  # bytes
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TagRule:
+    """A rule for the tags and repositories that its globs match; of a retain rule, each of the three keeps a tag."""
+
+    kind: str  # "immutable" or "retain"
+    repositories: str
+    tags: str
+    keep_last: int | None = None
+    keep_younger: float | None = None  # seconds since it moved here
+    keep_pulled: float | None = None  # seconds since somebody pulled it
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TagState:
+    """What a retain rule goes by."""
+
+    repository: str
+    tag: str
+    digest: Digest
+    updated: float  # seconds since 1970, as `pulled`; 0 for never
+    pulled: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredTag:
+    repository: str
+    tag: str
+    digest: Digest
+    rule: int  # the number of the first that covers it
+
+
+@dataclass(frozen=True, slots=True)
+class TagChange:
+    """Where a tag was and where it went; None: it did not exist."""
+
+    tag: str
+    old: Digest | None
+    new: Digest | None
+    actor: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What is not as it should be."""
+
+    digest: Digest
+    problem: str
+    repositories: tuple[str, ...]  # that need it
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why content is kept, or that it is not."""
+
+    text: str
+    until: float | None = None  # seconds since 1970; None: as long as it is so
+    keeps: bool = True

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from registry.errors import BlobUnknown, ManifestUnknown
 from registry.model import Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, RootFs
-from registry.storage import ContentStore
+from registry.storage import Client, ContentStore, ScrubReport, TagRule
 
 
 def image(config: Digest, config_size: int, *layers: bytes) -> bytes:
@@ -89,9 +89,25 @@ def scenario(root: Path) -> None:
         untagged = build(store, "app", "gone", layers[1])
         store.delete_manifest("app", untagged)
         say("untag", "app", "gone")
+        govern(store)
         (root / "uploads" / "trash-left").write_bytes(b"left by a crash long ago")
         store.collect(grace_seconds=0, untagged_seconds=0)
         assert store.manifest("team/app", "1").digest == pushed
+
+
+def govern(store: ContentStore) -> None:
+    """What an operator decides, what clients take away and get back, and a scrub that finds something."""
+    store.namespaces.set_quota("team", 1_000_000)
+    store.namespaces.set_read_only("team", False)
+    store.tag_rules.remove(store.tag_rules.add(TagRule("immutable", "none", "*")))
+    deleted = build(store, "app", "back", b"deleted and restored")
+    store.note_pulls({("app", deleted): 1.5})
+    store.delete_manifest("app", deleted, by=Client("somebody", 3600))
+    say("untag", "app", "back")
+    store.history.restore("app", "back")
+    say("tag", "app", "back", deleted)
+    store.path(store.put(b"lost by the disk")).unlink()
+    list(store.scrubber.steps(ScrubReport()))
 
 
 if __name__ == "__main__":

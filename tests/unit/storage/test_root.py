@@ -42,10 +42,10 @@ def test_another_layout_is_refused_and_both_versions_named(root: Path) -> None:
 def test_metadata_of_a_newer_version_is_refused(root: Path) -> None:
     ContentStore.open(root).close()
     database = sqlite3.connect(root / "meta.db")
-    database.execute("UPDATE schema_version SET version = 99")
+    database.execute("UPDATE schema_version SET contracted = 99")
     database.commit()
     database.close()
-    with pytest.raises(StoreError, match=r"schema version 99, this pybuild knows up to \d+"):
+    with pytest.raises(StoreError, match=r"contracted to version 99, this pybuild knows \d+"):
         ContentStore.open(root)
 
 

@@ -14,7 +14,7 @@ NOW = len(schema.MIGRATIONS)
 
 def version(root: Path) -> int:
     database = sqlite3.connect(root / "meta.db")
-    found = schema.schema_version(database)
+    found = schema.schema_version(database).expanded
     database.close()
     return found
 
