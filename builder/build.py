@@ -84,6 +84,7 @@ class BuildRequest:
     outputs: tuple[Output, ...] = ()  # none: the local store
     compression: str = "gzip"  # of layers, where an output does not say: gzip, zstd, uncompressed; with a level: zstd:9
     annotations: tuple[Annotation, ...] = ()  # of all outputs
+    squash: bool = False  # the layers of this build into one
     epoch: int | None = None  # SOURCE_DATE_EPOCH
     caches_from: "tuple[Port, ...]" = ()  # cache mounts that are read in before
     caches_to: "tuple[Port, ...]" = ()  # … and written out after
@@ -126,6 +127,7 @@ class BuildResult:
     descriptor: Descriptor  # of the manifest or the index
     tags: tuple[Reference, ...] = ()
     findings: tuple[Finding, ...] = ()  # of the build checks
+    log: str = ""  # the name of its directory below builds/
     idle: Idle | None = field(default=None, compare=False)  # if there was nothing to do
 
     @property
@@ -205,7 +207,7 @@ class _Build:
                 self._write_cache(wanted, solver)
                 idle = self._idle(wanted, ledger, main)
             self._export_caches(wanted)
-            return replace(result, idle=idle)
+            return replace(result, idle=idle, log=shop.logs.name)
 
     def _idle(self, wanted: Sequence[Vertex], ledger: Ledger, main: Context) -> Idle | None:
         if len(wanted) > 1 or not os.path.isdir(self._request.context):
@@ -378,6 +380,10 @@ class _Build:
             found = files[plan.result.digest]
             assert isinstance(found, TreeFiles), "the result of a build is a file system"
             images.append(assemble(plan, found.tree, solver.made, epoch=epoch))
+        if request.squash:
+            from builder.exporters.squash import squashed
+
+            images = [squashed(image, solver.shop) for image in images]
         exporter = Exporter(images, solver.shop, request.tags, self._reporter, request.annotations, request.compression)
         made, names = exporter.export(request.wanted)
         return BuildResult(made.image_id, made.top, names, self._findings)

@@ -1,10 +1,10 @@
 """The files of images into a directory of this machine."""
 
 import os
-import stat
 from collections.abc import Sequence
 
 from builder.errors import BuilderError
+from builder.layers.entries import entries
 from builder.ops.copy import CopyRequest, Source, copy_into
 from runner.kernel.calls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
@@ -46,14 +46,12 @@ def check_apart(trees: Sequence[Tree]) -> None:
     seen: dict[str, bool] = {}  # by path: whether it is a directory
     for _, root in trees:
         mine: dict[str, bool] = {}
-        for path, directories, files, fd in os.fwalk(".", dir_fd=root):
-            for name in (*directories, *files):
-                mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
-                mine[os.path.join(path, name)] = stat.S_ISDIR(mode)
+        for member in entries(root):
+            mine[member.path] = member.is_dir
         for path in mine.keys() & seen.keys():
             if not (mine[path] and seen[path]):
                 raise BuilderError(
-                    f"several platforms have a file {path[1:]}",
+                    f"several platforms have a file {path}",
                     hint="leave platform-split=false out: one directory each",
                 )
         seen |= mine
@@ -74,11 +72,10 @@ def _clear(folder: str) -> None:
 
 def _stamp(root: int, target: int, below: str, seconds: int) -> None:
     """Give the copy of each file of a tree one time."""
-    for path, directories, files, _ in os.fwalk(".", dir_fd=root):
-        place = os.path.normpath(os.path.join(below or ".", path))
-        directory = openat2(target, os.fsencode(place), _DIRECTORY, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    for member in entries(root):
+        above = os.path.join(below, os.path.dirname(member.path)) or "."
+        directory = openat2(target, os.fsencode(above), _DIRECTORY, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
         try:
-            for name in (*directories, *files):
-                os.utime(name, (seconds, seconds), dir_fd=directory, follow_symlinks=False)
+            os.utime(member.name, (seconds, seconds), dir_fd=directory, follow_symlinks=False)
         finally:
             os.close(directory)

@@ -20,7 +20,7 @@ from registry.model import Platform
 from registry.model.platform import native
 
 if TYPE_CHECKING:
-    from builder.build import BuildRequest, BuildResult, Secret
+    from builder.build import BuildRequest, Secret
     from builder.cache.remote import CachePlace
     from builder.cache.report import Report
     from builder.cache.transfer import Port
@@ -69,6 +69,7 @@ Examples:
 @click.option("--push", is_flag=True, help="Push the image to the registries in its names.")
 @click.option("--load", is_flag=True, help="Keep the image in the local store, whatever -o says.")
 @click.option("--annotation", "annotations", multiple=True, metavar="[LEVEL:]NAME=VALUE", help="Annotate the image.")
+@click.option("--squash", is_flag=True, help="Make one layer of those of this build.")
 @click.option("--compression", metavar="KIND", help="Of new layers: gzip (default), zstd or uncompressed.")
 @click.option("--compression-level", type=int, metavar="N", help="0 to 9; with zstd 0 to 22.")
 @click.option("--iidfile", type=click.Path(path_type=Path), help="Write the image's ID to this file.")
@@ -132,6 +133,8 @@ def build(settings: "Globals", /, **words: object) -> None:
                 settings.root, settings.words, result, context=line.context, dockerfile=line.file, told=told.getvalue()
             )
     if line.metadata_file is not None:
+        from pybuild.cli.metadata import metadata
+
         _write("--metadata-file", line.metadata_file, json.dumps(metadata(result), indent=2) + "\n")
     if not any(output.needs_image for output in request.wanted):
         return  # files only: there is no image to name
@@ -183,6 +186,7 @@ class Line:
     explain: bool = False
     annotations: tuple[str, ...] = ()
     compression_level: int | None = None
+    squash: bool = False
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
     caches_from: tuple[str, ...] = ()
@@ -248,6 +252,7 @@ class Line:
             push=self.push,
             outputs=outputs,
             compression=_compression(self.compression, self.compression_level),
+            squash=self.squash,
             annotations=tuple(each for text in self.annotations for each in parse_annotation(text)),
             epoch=_epoch(build_args),
             cache_from=_cache_places(self.cache_from, write=False),
@@ -327,19 +332,6 @@ def _explaining(request: "BuildRequest", style: str | None) -> "Iterator[BuildRe
                 click.echo(f'{{"event": "Explained", "steps": {as_json(report.steps)}}}', err=True)
             else:
                 click.echo(plain(table(report.steps)), err=True, nl=False)
-
-
-def metadata(result: "BuildResult") -> dict[str, object]:
-    """The keys of BuildKit's --metadata-file."""
-    found: dict[str, object] = {
-        "containerimage.descriptor": result.descriptor.to_json(),
-        "containerimage.digest": str(result.digest),
-    }
-    if result.image_id != result.digest:  # an index has no config
-        found["containerimage.config.digest"] = str(result.image_id)
-    if result.tags:
-        found["image.name"] = ",".join(f"{tag.domain}/{tag.path}:{tag.tag}" for tag in result.tags)
-    return found
 
 
 def _is_given(word: str) -> bool:
