@@ -8,7 +8,7 @@ SECONDS ?= 120
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench lock clean conformance fuzz grammar
+.PHONY: help setup demo test check fmt bench lock clean conformance conformance-cache fuzz grammar
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,11 @@ bench: setup ## print the benchmarks, peers beside us in the same run
 
 conformance: setup ## run the OCI distribution conformance suite against our registry
 	@tests/conformance/distribution.sh
+
+conformance-cache: setup ## share caches with a real BuildKit, both ways (needs Go, minutes)
+	@tests/install-peers
+	@tests/conformance/buildkit $(VENV)/buildkit
+	$(BIN)/python -m tests.conformance.cache $(VENV)/buildkit
 
 lock: setup ## pin the dependencies anew, with and without those of development
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet pip-tools

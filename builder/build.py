@@ -52,7 +52,9 @@ from registry.storage import ContentStore, Lease, StoredImage
 from registry.storage.images import find_image
 
 if TYPE_CHECKING:
-    from builder.cache.remote import CachePlace, RemoteCache
+    from builder.cache.foreign import Foreign
+    from builder.cache.places import CachePlace
+    from builder.cache.remote import RemoteCache
     from builder.cache.transfer import Port
 
 __all__ = ["BuildRequest", "BuildResult", "Builder", "Output", "Secret"]
@@ -201,7 +203,7 @@ class _Build:
             wanted = [plan.result for plan in plans]
             with self._workshop(wanted) as shop, self._recording(wanted, dockerfile, shop) as ledger:
                 self._import_caches()
-                solver = Solver(shop, self._reporter, self._context, ledger)
+                solver = Solver(shop, self._reporter, self._context, ledger, foreign=self._foreign(shop))
                 files = self._solve(wanted, solver, lines)
                 result = self._finish(plans, files, solver)
                 self._write_cache(wanted, solver)
@@ -252,7 +254,7 @@ class _Build:
             from builder.cache.remote import RemoteCache as Remote
 
             try:
-                cache = Remote(place)
+                cache = Remote(place, self._request.platforms)
             except (RegistryError, OSError) as error:
                 self._reporter.notice(f"no cache from {place.where}: {error}")
             else:
@@ -260,14 +262,23 @@ class _Build:
                 found.append(cache)
         return found
 
+    def _foreign(self, shop: Workshop) -> "Foreign | None":
+        """Steps by BuildKit's names: for those who read or write caches elsewhere."""
+        if not shop.remotes and not self._request.cache_to:
+            return None
+        from builder.cache.foreign import Foreign as Names
+
+        return Names(shop)
+
     def _write_cache(self, wanted: Sequence[Vertex], solver: Solver) -> None:
         for place in self._request.cache_to:
-            from builder.cache.remote import export_cache, steps_to_export
+            if place.type == "inline":
+                continue  # it is in the image
+            from builder.cache.export import CacheExporter
 
             step = self._reporter.start(f"exporting cache to {place.where}")
-            steps = steps_to_export(wanted, place, solver.made, solver.ledger)
             try:
-                export_cache(self._store, solver.shop.lease, place, steps, step)
+                CacheExporter.of(solver, wanted).export(place, step)
             except (BuilderError, RegistryError, OSError) as error:
                 step.failed(str(error))
                 if not place.ignore_error:
@@ -277,6 +288,14 @@ class _Build:
                 raise
             else:
                 step.done()
+
+    def _with_cache(self, image: Image, result: Vertex, solver: Solver) -> Image:
+        """With BuildKit's records in its config, if they are asked for."""
+        if all(place.type != "inline" for place in self._request.cache_to):
+            return image
+        from builder.cache.export import CacheExporter
+
+        return replace(image, cache=CacheExporter.of(solver, [result]).inline(image.tree))
 
     def _import_caches(self) -> None:
         if self._request.caches_from:
@@ -379,7 +398,8 @@ class _Build:
         for plan in plans:
             found = files[plan.result.digest]
             assert isinstance(found, TreeFiles), "the result of a build is a file system"
-            images.append(assemble(plan, found.tree, solver.made, epoch=epoch))
+            image = assemble(plan, found.tree, solver.made, epoch=epoch)
+            images.append(self._with_cache(image, plan.result, solver))
         if request.squash:
             from builder.exporters.squash import squashed
 
@@ -405,7 +425,9 @@ class StoreBases:
             found, shown = self._named(name, at, platform)
         if len(found.manifest.layers) != len(found.config.rootfs.diff_ids):
             raise BuilderError(f"image {shown} is broken: its config and manifest differ in layers", hint="pull it")
-        self.found[name, platform] = BaseImage(shown, found.digest, found.manifest.layers, found.config)
+        self.found[name, platform] = BaseImage(
+            shown, found.digest, found.manifest.layers, found.config, found.index_digest
+        )
         return self.found[name, platform]
 
     def _named(self, name: str, at: Position, platform: Platform) -> tuple[StoredImage, str]:

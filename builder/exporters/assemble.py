@@ -1,5 +1,7 @@
 """A plan and the layers of its steps → the image for one platform. Pure, so that equal builds give equal images."""
 
+import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -7,6 +9,8 @@ from builder.plan.planner import Plan, Step
 from builder.solver.results import MadeLayer, Tree
 from builder.times import NANOSECONDS, rfc3339
 from registry.model import Digest, History, ImageConfig, Platform, RootFs
+
+_CACHE = "moby.buildkit.cache.v0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,14 @@ class Image:
     config: ImageConfig
     tree: Tree
     own: int = 0  # how many of its layers this build made; the ones below are the base image's
+    cache: bytes = b""  # records of BuildKit's form that go into the config (`--cache-to type=inline`)
+
+    def config_content(self) -> bytes:
+        content = self.config.to_bytes()
+        if not self.cache:
+            return content
+        found = json.loads(content) | {_CACHE: base64.b64encode(self.cache).decode()}
+        return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def assemble(plan: Plan, tree: Tree, made: Mapping[Digest, MadeLayer], *, epoch: str | None) -> Image:

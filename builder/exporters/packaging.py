@@ -51,7 +51,7 @@ class Package:
 
 def package(images: Sequence[Image], form: Form, repack: Repack) -> Package:
     """Args: one image a platform; how they are wanted; what packs a layer in another way."""
-    configs = [image.config.to_bytes() for image in images]
+    configs = [image.config_content() for image in images]
     kind = MediaType.OCI_MANIFEST if form.oci else MediaType.DOCKER_MANIFEST
     manifests: list[bytes] = []
     entries: list[Descriptor] = []

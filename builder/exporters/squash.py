@@ -25,7 +25,7 @@ def squashed(image: Image, shop: Workshop) -> Image:
     config = replace(
         image.config, rootfs=RootFs(merged.diff_ids), history=(*image.config.history[:older], *steps, last)
     )
-    return replace(image, config=config, tree=merged, own=1)
+    return replace(image, config=config, tree=merged, own=1, cache=b"")
 
 
 def _split(history: tuple[History, ...], layers: int) -> tuple[int, int]:

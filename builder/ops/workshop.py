@@ -149,6 +149,10 @@ class Workshop:
         del holder
         self.cancellation.wait(_POLL)
 
+    def is_unpacked(self, tree: Tree) -> bool:
+        """Whether a view of it costs next to nothing. An all-cached build does not even look."""
+        return tree.chain is None or (self._snapshots is not None and self._snapshots.exists(tree.chain))
+
     @contextlib.contextmanager
     def view(self, tree: Tree, step: Step | None = None) -> Iterator[int]:
         """The file system of `tree`, read-only, as a descriptor; nothing is mounted anywhere."""

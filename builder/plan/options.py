@@ -17,6 +17,7 @@ class BaseImage:
     digest: Digest
     layers: tuple[Descriptor, ...]
     config: ImageConfig
+    index: Digest | None = None  # which led to it
 
 
 class Bases(Protocol):

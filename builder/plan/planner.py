@@ -184,7 +184,8 @@ class _Planner:
             stage.config = replace(stage.config, working_dir=posixpath.join("/", stage.config.working_dir))
         triggers = [parse_trigger(text, from_.at) for text in stage.config.on_build]
         stage.config = configure.with_default_path(replace(stage.config, on_build=()))
-        stage.scope.environment.update(stage.config.environment)
+        for variable, value in stage.config.environment.items():
+            stage.scope.assign(variable, value)
         stage.total = sum(touches_files(instruction) for instruction in (*triggers, *definition.instructions))
         if parent is None and stage.base is not None:
             stage.total += 1
@@ -235,7 +236,10 @@ class _Planner:
 
     def _image_vertex(self, base: BaseImage, title: str, at: Position) -> Vertex:
         diff_ids = base.config.rootfs.diff_ids
-        return Vertex(ImageOp(base.name, base.digest, base.layers, diff_ids, base.config.created), (), title, at)
+        op = ImageOp(
+            base.name, base.digest, base.layers, diff_ids, base.config.created, str(base.config.platform), base.index
+        )
+        return Vertex(op, (), title, at)
 
     def _context(self, name: str = "") -> Vertex:
         key = self._contexts.key(name) if name else ""
@@ -299,7 +303,7 @@ class _Planner:
             stage.note(wording.assignments("LABEL", pairs))
             return
         for name, value in pairs:
-            scope.environment[name] = value
+            scope.assign(name, value)
             stage.config = configure.with_variable(stage.config, name, value)
         stage.note(wording.assignments("ENV", pairs))
 

@@ -50,6 +50,11 @@ class Scope:
         """For FROM of this stage: everything is inherited."""
         return Scope(self.build_args, self.global_args, self.escape, dict(self.environment), dict(self.declared))
 
+    def assign(self, name: str, value: str) -> None:
+        """One that is set again goes to the end, as with BuildKit: its cache keys have the order."""
+        self.environment.pop(name, None)
+        self.environment[name] = value
+
     def expand(self, word: str, at: Position, *, body: bool = False) -> str:
         """Raises DockerfileError: the word's own fault, or `${name:?message}` of an unset variable."""
         return expanded(word, self.environment, at, escape=self.escape, body=body)
@@ -67,7 +72,7 @@ class Scope:
             elif value is None:
                 value = self.global_args.get(name)
             if value is not None and name not in _STEERING:
-                self.environment[name] = value
+                self.assign(name, value)
             self.declared[name] = value
             found.append((name, value))
         return found

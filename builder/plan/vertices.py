@@ -45,6 +45,8 @@ class ImageOp:
     layers: tuple[Descriptor, ...]
     diff_ids: tuple[Digest, ...]
     created: str | None = None  # RFC 3339
+    platform: str = ""
+    named: Digest | None = None  # what the name stands for, if that is an index
 
     def definition(self) -> Mapping[str, Any]:
         return {"op": "image", "digest": str(self.digest)}

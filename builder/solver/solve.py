@@ -40,6 +40,7 @@ from runner.errors import RunnerError
 
 if TYPE_CHECKING:
     from builder.cache.filemap import FileMap
+    from builder.cache.foreign import Foreign
     from builder.cache.parts import Parts
     from builder.ops.linking import Above
 
@@ -68,6 +69,7 @@ class Solver:
     open_context: Callable[[str], ContextFiles | LateFiles]
     ledger: Ledger
     made: dict[Digest, MadeLayer] = field(default_factory=dict)
+    foreign: "Foreign | None" = None  # if caches of other machines are read or written
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -79,6 +81,12 @@ class Solver:
         Raises:
             VertexFailed: the operation failed. Canceled: the build ends.
         """
+        found = self._solved(vertex, inputs)
+        if self.foreign is not None:
+            self.foreign.learn(vertex, found)
+        return found
+
+    def _solved(self, vertex: Vertex, inputs: Sequence[Files]) -> Files:
         if isinstance(vertex.op, ScratchOp):
             return TreeFiles(Tree(newest_ns=self._floor()))
         if isinstance(vertex.op, ContextOp):
@@ -138,7 +146,7 @@ class Solver:
         if look.layer is None and not vertex.no_cache:
             with self.shop.alone(look.keys[-1], step):
                 # Whoever did the same meanwhile was first: its layer, and its time, are the result for all.
-                look.layer = self._known(look.keys[-1], vertex)
+                look.layer = self._known(look.keys[-1], vertex) or self._by_buildkit(vertex, look)
                 layer, cached = self._settle(vertex, op, look, sources, step)
         else:
             layer, cached = self._settle(vertex, op, look, sources, step)
@@ -253,6 +261,13 @@ class Solver:
                 self._foreign.add(key)
                 return layer
         return None
+
+    def _by_buildkit(self, vertex: Vertex, look: "_Look") -> MadeLayer | None:
+        """From a cache of --cache-from, by BuildKit's key."""
+        layer = self.foreign.find(vertex, look.parent) if self.foreign is not None else None
+        if layer is not None:
+            self._foreign.add(look.keys[-1])
+        return layer
 
     def _keep(self, layer: MadeLayer, vertex: Vertex, parts: "Parts", *keys: Digest) -> None:
         from builder.cache.parts import to_json

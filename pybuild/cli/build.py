@@ -21,7 +21,7 @@ from registry.model.platform import native
 
 if TYPE_CHECKING:
     from builder.build import BuildRequest, Secret
-    from builder.cache.remote import CachePlace
+    from builder.cache.places import CachePlace
     from builder.cache.report import Report
     from builder.cache.transfer import Port
     from pybuild.cli.checks import Call
@@ -298,7 +298,7 @@ def parse_cache_mount(text: str, option: str, key: str) -> "Port":
 def _cache_places(words: Sequence[str], *, write: bool) -> "tuple[CachePlace, ...]":
     if not words:
         return ()
-    from builder.cache.remote import CachePlace
+    from builder.cache.places import CachePlace
 
     return tuple(CachePlace.parse(word, write=write) for word in words)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.cache.remote import CONFIG_TYPE, CachePlace
+from builder.cache.places import CachePlace
+from builder.cache.remote import CONFIG_TYPE
 from builder.cache.report import latest
 from builder.errors import BuilderError
 from builder.progress import Notice
