@@ -33,6 +33,11 @@ def plain(pattern: str) -> str:
     return re.sub(r"\\(.)", r"\1", pattern, flags=re.DOTALL)
 
 
+def escaped(name: str) -> str:
+    r"""The pattern that matches this name only."""
+    return re.sub(r"([*?\[\\])", r"\\\1", name)
+
+
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(expression(list(tokens(pattern))), re.DOTALL)

@@ -203,7 +203,10 @@ class _Copy:
             self._put(item, above, name, self._directory(above), self._owner_of(source, item.stat))
 
     def _tree(self, source: Source, match: Found) -> None:
-        """The content of a directory. An existing destination stays as it is, save for what comes into it."""
+        """The content of a directory. An existing destination stays as it is, save for what comes into it and its time.
+
+        That is the directory's, as with BuildKit; a context's own root has none that means anything.
+        """
         top = os.dup(self._directory(self._target))
         self._is_directory = True  # now, for the sources that follow
         levels: list[tuple[str, int, Item | None]] = [("", top, None)]
@@ -222,8 +225,13 @@ class _Copy:
                     self._count(item.stat.st_mtime_ns)
                 else:
                     self._put(item, place, name, levels[-1][1], owner)
-            while levels:
+            while len(levels) > 1:
                 _leave(levels.pop())
+            if match.path:
+                mtime = match.stat.st_mtime_ns
+                os.utime(levels[0][1], ns=(mtime, mtime))
+                self.newest_ns = max(self.newest_ns, mtime)
+            _leave(levels.pop())
         finally:
             for _, handle, _ in levels:
                 os.close(handle)
@@ -357,19 +365,20 @@ class _Copy:
         self._file_came = True
         return posixpath.dirname(self._target), posixpath.basename(self._target)
 
-    def _directory(self, path: str, *, implied: bool = False) -> int:
+    def _directory(self, path: str, *, implied: bool = False, mode: int | None = None) -> int:
         """The directory at a true path, made with all that is missing above it. The descriptor stays ours.
 
         What an archive only implies belongs to root whatever --chown says, as with BuildKit.
         """
         owner = (0, 0) if implied else self._owner
+        mode = 0o755 if implied else mode or self._made_mode
         missing: list[str] = []
         here = path
         while (handle := self._existing(here)) is None:
             missing.append(here)
             here = posixpath.dirname(here)
         for step in reversed(missing):
-            handle = self._open.keep(step, self._made(posixpath.basename(step), handle, owner))
+            handle = self._open.keep(step, self._made(posixpath.basename(step), handle, owner, mode))
         return handle
 
     def _existing(self, path: str) -> int | None:
@@ -382,13 +391,13 @@ class _Copy:
         except NotADirectoryError:
             raise CopyError(f"cannot copy to non-directory: /{path}") from None
 
-    def _made(self, name: str, parent: int, owner: tuple[int, int] | None) -> int:
+    def _made(self, name: str, parent: int, owner: tuple[int, int] | None, mode: int) -> int:
         os.mkdir(name, 0o700, dir_fd=parent)
         handle = os.open(name, _DIRECTORY, dir_fd=parent)
         inherited = os.fstat(handle).st_mode & stat.S_ISGID  # from the directory above, and then its group too
         if owner is not None:
             os.fchown(handle, *owner)
-        os.fchmod(handle, self._made_mode | inherited)
+        os.fchmod(handle, mode | inherited)
         return handle
 
     @contextmanager
@@ -415,7 +424,7 @@ class _Copy:
         self._is_directory = True
         with FileIO(given) as file, Ahead(unpacked(file, self._request.limits)) as chunks:
             reader = TarReader(iter(chunks), self._request.limits)
-            self._directory(self._target)
+            self._directory(self._target, mode=0o755)  # --chmod does not reach what archives make
             for entry in reader.entries():
                 try:
                     self._member(entry, reader)

@@ -8,11 +8,13 @@ import contextlib
 import errno
 import os
 import posixpath
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from builder.dockerfile.ignore import IgnoreRules
+from builder.dockerfile.match import escaped
 from builder.ops.context import Context
 from builder.ops.workshop import Workshop, closing
 from builder.plan.vertices import HttpOp
@@ -168,12 +170,19 @@ def copied(
     """A copy of what lies at `path` below `root`, as a detached mount; it is gone afterwards."""
     from builder.ops.copy import CopyRequest, Source, copy_into
     from runner.kernel.mounts import bind
+    from runner.kernel.paths import stat_in_root
 
-    source = Source(root, path, ignore or IgnoreRules(), keep_owner=keep_owner)
+    source = Source(root, escaped(path), ignore or IgnoreRules(), keep_owner=keep_owner)
     with shop.scratch() as snapshot:
         with closing(os.open(snapshot.upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as target:
             copy_into(target, CopyRequest((source,), f"/{_PLACE}"))
-        with closing(bind(posixpath.join(snapshot.upper, _PLACE))) as tree:
+        place = posixpath.join(snapshot.upper, _PLACE)
+        found = stat_in_root(root, path)
+        if stat.S_ISDIR(found.st_mode) and posixpath.normpath("/" + path).strip("/"):
+            os.chmod(place, stat.S_IMODE(found.st_mode))
+            if keep_owner:
+                os.chown(place, found.st_uid, found.st_gid)
+        with closing(bind(place)) as tree:
             yield tree
 
 

@@ -91,6 +91,8 @@ class MountMaker:
         if secret is None:
             if mount.required:
                 raise BuilderError(f"secret {mount.id!r} was not given", hint=f"add --secret id={mount.id},src=FILE")
+            if mount.env:
+                self.parts.env[mount.env] = ""
             return
         content = read_secret(secret)
         if mount.env:
@@ -163,9 +165,13 @@ class MountMaker:
             self.shop.cancellation.wait(_POLL)
 
     def _set_up(self, path: Path, mount: RunMount) -> None:
-        """A new cache starts empty, or with what `from` has; it appears whole."""
-        if path.is_dir():
-            return
+        """A new cache starts empty, or with what `from` has; it appears whole. Then it is as this step wants it."""
+        if not path.is_dir():
+            self._make(path, mount)
+        os.chown(path, mount.uid, mount.gid)  # steps of several users may have one cache
+        os.chmod(path, mount.mode if mount.mode is not None else 0o755)
+
+    def _make(self, path: Path, mount: RunMount) -> None:
         with closing(os.open(f"{path}.new.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two steps that share a new cache come here at once
             if path.is_dir():
@@ -176,8 +182,6 @@ class MountMaker:
             if mount.input is not None:
                 with self._source(mount).opened(self.shop, self.step, mount.source or "/", writable=False) as seed:
                     copy_seed(seed, draft)
-            os.chown(draft, mount.uid, mount.gid)
-            os.chmod(draft, mount.mode if mount.mode is not None else 0o755)
             draft.rename(path)
 
 

@@ -88,6 +88,10 @@ def find(source: Source) -> list[Found]:
             raise ContextError(f"broken pattern {source.path!r}: {error}", hint="quote [ as \\[") from None
         return [_followed(source, match) for match in _matches(source, wanted)]
     path = plain(wanted)
+    if path != wanted:
+        with suppress(OSError):  # BuildKit takes no escapes off a name without wildcards; a file of that very name wins
+            _followed(source, wanted)
+            path = wanted
     try:
         found = _followed(source, path)
     except OSError as error:

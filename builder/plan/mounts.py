@@ -54,13 +54,13 @@ def plan_mount(flag: MountFlag, words: MountWords, inputs: Inputs, ssh_number: i
         if not target and not variable:
             target = f"/run/secrets/{posixpath.basename(identity)}"
         return RunMount(
-            "secret", _rooted(target), id=identity, mode=0o400 if mode is None else mode, uid=uid, gid=gid,
-            required=flag.required, env=variable,
+            "secret", posixpath.join(words.cwd, target) if target else "", id=identity,
+            mode=0o400 if mode is None else mode, uid=uid, gid=gid, required=flag.required, env=variable,
         )  # fmt: skip
     if flag.type == "ssh":
         return RunMount(
-            "ssh", _rooted(target or f"/run/buildkit/ssh_agent.{ssh_number}"), id=flag.id or "default",
-            mode=0o600 if mode is None else mode, uid=uid, gid=gid, required=flag.required,
+            "ssh", posixpath.join(words.cwd, target or f"/run/buildkit/ssh_agent.{ssh_number}"),
+            id=flag.id or "default", mode=0o600 if mode is None else mode, uid=uid, gid=gid, required=flag.required,
         )  # fmt: skip
     where = posixpath.normpath(posixpath.join(words.cwd, target))
     if where in {"/", "//"}:
@@ -97,8 +97,3 @@ def _octal(text: str, at: Position) -> int | None:
     if int(text, 8) > 0o7777:
         raise DockerfileError(f"not a mode: {text!r}", at=at, hint="write octal digits, like 0755")
     return int(text, 8)
-
-
-def _rooted(path: str) -> str:
-    """Secrets and agents don't count from WORKDIR."""
-    return posixpath.join("/", path) if path else ""

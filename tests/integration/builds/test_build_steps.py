@@ -131,6 +131,14 @@ class TestMounts:
         assert "kept" in built.output
         assert "left-out" not in built.output.replace("RUN", "")
 
+    def test_bind_of_a_directory_has_its_mode(self, bench: "Bench", base: str) -> None:
+        (bench.context / "d").mkdir(mode=0o700)
+        (bench.context / "d" / "one[1]").write_text("literal\n")
+        script = "stat -c %a /x && cat /y && ! touch /x/new"
+        mounts = "--mount=target=/x,source=d --mount=target=/y,source=d/one[1]"
+        built = bench.build(base + f"FROM base\nRUN {mounts} {script}\n")
+        assert {"700", "literal"} <= set(built.output.splitlines())
+
     def test_bind_from_a_stage(self, bench: "Bench", base: str) -> None:
         built = bench.build(
             base + "FROM base AS tools\nRUN mkdir -p /opt/t && echo tool > /opt/t/name\n"
@@ -193,6 +201,12 @@ class TestMounts:
         )  # fmt: skip
         assert built.output == "f"
 
+    def test_a_cache_belongs_to_whom_the_step_says_though_another_step_made_it(self, bench: "Bench", base: str) -> None:
+        mount = "--mount=type=cache,id=one,target=/c"
+        text = base + f"FROM base\nRUN {mount} touch /c/made\nUSER 7:8\n"
+        text += f"RUN {mount},uid=7,gid=8,mode=0700 touch /c/mine && stat -c '%a %u %g' /c && ls /c\n"
+        assert {"700 7 8", "made", "mine"} <= set(bench.build(text).output.splitlines())
+
     def test_a_cache_may_start_with_what_a_stage_has(self, bench: "Bench", base: str) -> None:
         built = bench.build(
             base + "FROM base AS seed\nRUN mkdir /s && echo seeded > /s/f\n"
@@ -228,6 +242,10 @@ class TestMounts:
         bench.build(text, secrets=secrets)
         (ram_path / "s").write_text("two")
         assert bench.build(text, secrets=secrets).done_again == []
+
+    def test_a_variable_of_a_secret_that_was_not_given_is_empty(self, bench: "Bench", base: str) -> None:
+        text = base + 'FROM base\nRUN --mount=type=secret,id=no,env=TOKEN echo "<${TOKEN-unset}>"\n'
+        assert "<>" in bench.build(text).output.splitlines()
 
     def test_only_a_required_secret_must_be_given(self, bench: "Bench", base: str) -> None:
         bench.build(base + "FROM base\nRUN --mount=type=secret,id=s test ! -e /run/secrets/s\n")

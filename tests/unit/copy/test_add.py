@@ -71,6 +71,11 @@ class TestAnArchive:
             found = (rootfs / path).stat()
             assert (found.st_uid, found.st_gid) == (5, 6)
 
+    def test_and_what_lies_below_it_are_not_reached_by_chmod(self, add: Add, rootfs: Rootfs) -> None:
+        add(archive(("d/deep/f", FILE, {})), to="/new/x/", chmod="711")
+        modes = {(rootfs / path).stat().st_mode & 0o7777 for path in ("new", "new/x", "new/x/d", "new/x/d/deep")}
+        assert modes == {0o755}
+
     def test_directories_that_an_archive_only_implies_belong_to_root(self, add: Add, rootfs: Rootfs) -> None:
         add(archive(("d/file", FILE, {})), to="/x/", chown="5:6")
         assert [(rootfs / path).stat().st_uid for path in ("x", "x/d", "x/d/file")] == [5, 0, 5]

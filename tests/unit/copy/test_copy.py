@@ -10,6 +10,7 @@ import pytest
 from builder.dockerfile.ignore import IgnoreRules
 from builder.errors import BuilderError, ContextError
 from builder.ops.copy import CopyError, Fetched, Inline
+from builder.ops.modes import parse_chmod
 
 from .conftest import Copy, Rootfs
 
@@ -174,6 +175,11 @@ class TestSource:
         with pytest.raises(ContextError, match="broken pattern"):
             copy(pattern, to="/x/")
 
+    def test_with_a_backslash_in_its_name_needs_no_second_one(self, copy: Copy, context: Path, rootfs: Rootfs) -> None:
+        write(context, **{"a\\b": "", "c*d": ""})
+        copy("a\\b", "c\\*d", to="/x/")
+        assert sorted(path.name for path in (rootfs / "x").iterdir()) == ["a\\b", "c*d"]
+
     def test_named_directly_is_dereferenced_under_the_links_name(
         self, copy: Copy, context: Path, rootfs: Rootfs
     ) -> None:
@@ -300,7 +306,7 @@ class TestMetadata:
         write(context / "d" / "e", a="x")
         (context / "d" / "e" / "a").chmod(0o4751)
         (context / "d" / "e").chmod(0o1777)
-        for path, seconds in (("d/e/a", 100), ("d/e", 200)):
+        for path, seconds in (("d/e/a", 100), ("d/e", 200), ("d", 150)):
             os.utime(context / path, ns=(seconds * SECOND, seconds * SECOND + 5))
         copied = copy("d", to="/x")
         assert [mode(rootfs / "x/e"), mode(rootfs / "x/e/a")] == [0o1777, 0o4751]
@@ -345,6 +351,20 @@ class TestMetadata:
         (context / "d").chmod(0o700)
         copy("d", to="/x")
         assert mode(rootfs / "x") == 0o755
+
+    def test_the_destination_has_the_time_of_the_directory_that_came_last(
+        self, copy: Copy, context: Path, base: Path, rootfs: Rootfs
+    ) -> None:
+        for name, seconds in (("old", 1000), ("new", 2000)):
+            (context / name).mkdir()
+            write(context / name, **{name: ""})
+            os.utime(context / name, (seconds, seconds))
+        (base / "there").mkdir()
+        copy("old", "new", to="/made/deep/")
+        copy("old", to="/there/")
+        assert [(rootfs / path).stat().st_mtime for path in ("made/deep", "there")] == [2000, 1000]
+        copy(".", to="/all/")  # a context's own directory is nobody's
+        assert (rootfs / "all").stat().st_mtime > 2000
 
     def test_hard_links_stay_links_within_one_copy(self, copy: Copy, context: Path, rootfs: Rootfs) -> None:
         (context / "d" / "e").mkdir(parents=True)
@@ -410,7 +430,8 @@ class TestChown:
         [
             ("app", (100, 200)),
             ("app:web", (100, 300)),
-            ("app:", (100, 0)),
+            ("app:", (100, 200)),
+            ("7:", (7, 7)),
             ("7", (7, 7)),
             ("7:8", (7, 8)),
             ("7:web", (7, 300)),
@@ -494,6 +515,16 @@ class TestChmod:
         (context / "a").chmod(before)
         copy("a", to="/x/", chmod=text)
         assert (mode(rootfs / "x"), mode(rootfs / "x/a")) == (0o755, after)
+
+    def test_words_mean_what_they_mean_to_buildkit(self) -> None:
+        """At random, with what BuildKit v0.34.2 (tonistiigi/dchapes-mode) made of them: words, mode, kind, new mode."""
+        rows = [line.split(" ") for line in (Path(__file__).parent / "chmod_answers.txt").read_text().splitlines()]
+        ours = [
+            parse_chmod(row[0])[0](int(row[1], 8) | (stat.S_IFDIR if row[2] == "d" else stat.S_IFREG)) for row in rows
+        ]
+        wrong = [(*row, f"{new:o}") for row, new in zip(rows, ours, strict=True) if f"{new:o}" != row[3]]
+        assert wrong == []
+        assert len(rows) > 300
 
     def test_x_means_directories(self, copy: Copy, context: Path, rootfs: Rootfs) -> None:
         (context / "d" / "e").mkdir(parents=True)

@@ -508,7 +508,7 @@ class TestRun:
         )
         found = [(mount.target, mount.env) for mount in runs(plan(text))[0].mounts]
         agents = [(f"/run/buildkit/ssh_agent.{number}", "") for number in (0, 1)]
-        assert found == [("/w/t", ""), ("/run/secrets/b", ""), ("/d", ""), ("", "e"), *agents]
+        assert found == [("/w/t", ""), ("/run/secrets/b", ""), ("/w/d", ""), ("", "e"), *agents]
 
     @pytest.mark.parametrize(("size", "bytes_"), [("10", 10), ("64m", 64 << 20), ("1.5g", 3 << 29), ("2 KiB", 2048)])
     def test_a_size_has_a_unit(self, plan: Planned, size: str, bytes_: int) -> None:
