@@ -16,13 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from builder.bases import StoreBases
 from builder.cache.ledger import Ledger
 from builder.cache.recording import Explain, recording
 from builder.cache.report import CACHED
 from builder.checking import check_build
 from builder.checks.findings import Finding
 from builder.dockerfile.ignore import IgnoreRules
-from builder.dockerfile.instructions import Dockerfile, DockerfileError, Position
+from builder.dockerfile.instructions import Dockerfile, DockerfileError
 from builder.dockerfile.memo import parse_remembered
 from builder.errors import BuilderError, BuildFailed
 from builder.excerpt import excerpt
@@ -36,19 +37,18 @@ from builder.ops.output import StepFailed
 from builder.ops.packing import parse_compression
 from builder.ops.statcache import StatCache
 from builder.ops.workshop import Secret, Workshop
-from builder.plan.contexts import LAYOUT, NamedContexts, split_layout
+from builder.plan.contexts import LAYOUT, NamedContexts
 from builder.plan.options import BaseImage, PlanOptions
 from builder.plan.planner import Plan, make_plan
 from builder.plan.vertices import ContextOp, GitOp, HttpOp, ImageOp, RunOp, Vertex, in_order
 from builder.progress import Listener, Reporter, Warned
-from builder.solver.keys import pull_key
 from builder.solver.scheduler import VertexFailed, run_graph
 from builder.solver.solve import Solver
 from builder.times import rfc3339
-from registry.errors import ManifestUnknown, RegistryError, StoreError
+from registry.errors import RegistryError, StoreError
 from registry.model import Descriptor, Digest, Platform, Reference
 from registry.model.platform import native
-from registry.storage import ContentStore, Lease, StoredImage
+from registry.storage import ContentStore, Lease
 from registry.storage.images import find_image
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ class BuildResult:
     descriptor: Descriptor  # of the manifest or the index
     tags: tuple[Reference, ...] = ()
     findings: tuple[Finding, ...] = ()  # of the build checks
-    log: str = ""  # the name of its directory below builds/
-    idle: Idle | None = field(default=None, compare=False)  # if there was nothing to do
+    log: str = field(default="", compare=False, repr=False)  # the name of its directory below builds/
+    idle: Idle | None = field(default=None, compare=False, repr=False)  # if there was nothing to do
 
     @property
     def digest(self) -> Digest:
@@ -141,8 +141,10 @@ class BuildResult:
 class Builder:
     """Builds on one state root. A context manager."""
 
-    def __init__(self, root: Path, store: ContentStore | None = None) -> None:
+    def __init__(self, root: Path, store: ContentStore | None = None, *, images: ContentStore | None = None) -> None:
+        """`images`: another store, whose base images are taken where `store` has none."""
         self._root = root
+        self._images = images
         self._resources = ExitStack()
         self._store = store or self._resources.enter_context(ContentStore.open(root))
 
@@ -162,15 +164,23 @@ class Builder:
             BuildFailed: a step failed; the message shows where and why.
             ContextError, NotYet, RegistryError, BuilderError: what else can go wrong.
         """
-        return _Build(self._root, self._store, request, Reporter(listener)).run()
+        return _Build(self._root, self._store, request, Reporter(listener), self._images).run()
 
 
 class _Build:
     """One build."""
 
-    def __init__(self, root: Path, store: ContentStore, request: BuildRequest, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        root: Path,
+        store: ContentStore,
+        request: BuildRequest,
+        reporter: Reporter,
+        images: ContentStore | None = None,
+    ) -> None:
         self._root = root
         self._store = store
+        self._images = images
         self._request = request
         self._reporter = reporter
         self._resources = ExitStack()
@@ -333,7 +343,7 @@ class _Build:
             hosts=request.hosts, contexts=request.contexts, allow=request.allow, no_cache=request.no_cache,
             several=len(request.platforms) > 1,
         )  # fmt: skip
-        bases = StoreBases(self._store, request, self._reporter)
+        bases = StoreBases(self._store, request, self._reporter, self._images)
         try:
             plans = [make_plan(dockerfile, options(platform=each), bases) for each in request.platforms]
         except DockerfileError as error:
@@ -407,80 +417,6 @@ class _Build:
         exporter = Exporter(images, solver.shop, request.tags, self._reporter, request.annotations, request.compression)
         made, names = exporter.export(request.wanted)
         return BuildResult(made.image_id, made.top, names, self._findings)
-
-
-@dataclass(frozen=True, slots=True)
-class StoreBases:
-    """Base images: from the store, and from their registry if they are not there or `--pull` asks for the newest."""
-
-    store: ContentStore
-    request: BuildRequest
-    reporter: Reporter
-    found: dict[tuple[str, Platform], BaseImage] = field(default_factory=dict)  # by the name in the Dockerfile
-
-    def resolve(self, name: str, at: Position, platform: Platform) -> BaseImage:
-        if name.startswith(LAYOUT):
-            found, shown = self._in_layout(name, at, platform), name
-        else:
-            found, shown = self._named(name, at, platform)
-        if len(found.manifest.layers) != len(found.config.rootfs.diff_ids):
-            raise BuilderError(f"image {shown} is broken: its config and manifest differ in layers", hint="pull it")
-        self.found[name, platform] = BaseImage(
-            shown, found.digest, found.manifest.layers, found.config, found.index_digest
-        )
-        return self.found[name, platform]
-
-    def _named(self, name: str, at: Position, platform: Platform) -> tuple[StoredImage, str]:
-        try:
-            reference = Reference.parse(name).tagged
-        except RegistryError as error:
-            raise DockerfileError(f"{name!r} names no image: {error}", at=at, hint=error.hint) from None
-        found = None if self.request.pull else self._local(reference, platform)
-        return found or self._pulled(reference, at, platform), str(reference)
-
-    def _local(self, reference: Reference, platform: Platform) -> StoredImage | None:
-        try:
-            return find_image(self.store, reference, platform)
-        except ManifestUnknown:
-            return None
-
-    def _in_layout(self, place: str, at: Position, platform: Platform) -> StoredImage:
-        from registry.layouts import load_from_layout
-
-        folder, wanted = split_layout(place)
-        step = self.reporter.start(f"[internal] load {place}")
-        try:
-            which = Digest.parse(wanted) if ":" in wanted else wanted
-            reference = load_from_layout(self.store, Path(folder), which, step)
-            found = find_image(self.store, reference, platform)
-        except RegistryError as error:
-            step.failed(str(error))
-            raise BuilderError(f"{at.file}:{at.line}: can't get the image {place}: {error}", hint=error.hint) from error
-        step.done()
-        return found
-
-    def _pulled(self, reference: Reference, at: Position, platform: Platform) -> StoredImage:
-        from builder.solver.turns import turn
-        from registry.client import pull
-
-        step = self.reporter.start(f"[internal] pull {reference}")
-        try:
-            with turn(self.store.root, pull_key(reference, platform), step.update):
-                known = (
-                    None if self.request.pull else self._local(reference, platform)
-                )  # another build may have been first
-                if known is None:
-                    pull(self.store, reference, platform=platform, progress=step)
-                found = known or find_image(self.store, reference, platform)
-        except RegistryError as error:
-            step.failed(str(error))
-            hint = error.hint or "check the name, or pull it by hand to see more"
-            raise BuilderError(f"{at.file}:{at.line}: can't get the image {reference}: {error}", hint=hint) from error
-        except BaseException:
-            step.canceled()
-            raise
-        step.done()
-        return found
 
 
 def _let_go(lease: Lease) -> None:

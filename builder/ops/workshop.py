@@ -3,7 +3,6 @@
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from runner.container.client import Supervisor
 
 _POLL = 0.05  # seconds between two looks at a lock of another build
-_COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE: what file systems stamp files with; behind time.time() by up to a tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +192,7 @@ class Workshop:
         key = f"build-{uuid4().hex}"
         snapshot = self.snapshots.prepare(key, below)
         try:
-            began = time.clock_gettime_ns(_COARSE_CLOCK)
+            began = _stamped(snapshot.work)
             newest = max(parent.newest_ns if oldest_ns is None else oldest_ns, change(snapshot))
             self.cancellation.check()
             times = clamp(began, newest, self.epoch)
@@ -247,6 +245,16 @@ def must_be_able_to_mount() -> None:
             f"building needs {', '.join(sorted(missing))}, which this process does not have",
             hint="run as root, for example with sudo",
         )
+
+
+def _stamped(directory: str) -> int:
+    """The time, in ns, that the file system stamps files with now: its own clock, not that of this process."""
+    probe = f"{directory}/now"
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        return os.stat(probe).st_mtime_ns
+    finally:
+        os.unlink(probe)
 
 
 @contextlib.contextmanager

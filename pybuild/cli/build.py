@@ -120,7 +120,7 @@ def build(settings: "Globals", /, **words: object) -> None:
     told = _Told() if style in {"quiet", "plain"} or (style == "auto" and not sys.stderr.isatty()) else None
     with (
         _explaining(request, style if line.explain else None) as request,
-        _sigterm_is_an_interrupt(),
+        sigterm_is_an_interrupt(),
         Builder(settings.root) as builder,
         progress_to(told or sys.stderr, style, debug=settings.debug) as listener,
     ):
@@ -430,7 +430,7 @@ def _epoch(build_args: Mapping[str, str]) -> int | None:
 
 
 @contextmanager
-def _sigterm_is_an_interrupt() -> Iterator[None]:
+def sigterm_is_an_interrupt() -> Iterator[None]:
     """End in good order when asked to: running steps are stopped and waited for."""
 
     def interrupt(number: int, frame: object) -> None:
