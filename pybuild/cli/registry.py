@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import click
 
+from pybuild.cli import registry_admin
 from pybuild.cli.door import Globals, root_option
 from pybuild.errors import UsageError
 
@@ -34,12 +35,20 @@ Examples:
 @click.option("--idle-timeout", default=60.0, show_default=True, type=click.FloatRange(min=0.05), metavar="SECONDS",
               help="Give up a client that neither sends nor takes a byte for so long.")  # fmt: skip
 @click.option("--sparse", is_flag=True, help="Accept an index though images that it lists are not here.")
+@click.option("--undelete", default="7d", show_default=True, metavar="AGE",
+              help="How long tags and images that clients remove can come back.")  # fmt: skip
+@click.option("--collect-every", default="1h", show_default=True, metavar="AGE",
+              help="Apply retention rules and free garbage so often; 0 leaves it to `registry gc`.")  # fmt: skip
+@click.option("--scrub-rate", default="4MiB", show_default=True, metavar="SIZE",
+              help="Bytes a second to read, of what was not read for a week, to find damage; 0: none.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="No line for each request on stderr.")
 @click.pass_obj
 def serve(
-    settings: Globals, *, addr: str, insecure_open: bool, grace: float, idle_timeout: float, sparse: bool, quiet: bool
-) -> None:
+    settings: Globals, *, addr: str, insecure_open: bool, grace: float, idle_timeout: float, sparse: bool,
+    undelete: str, collect_every: str, scrub_rate: str, quiet: bool,
+) -> None:  # fmt: skip
     """Serve the images of this machine as an OCI registry, until SIGTERM or Ctrl-C."""
+    from pybuild.cli.builder import parse_size, parse_time
     from registry.server.access import AccessLog
     from registry.server.listening import is_loopback, listen
     from registry.server.serve import serve as run
@@ -51,6 +60,8 @@ def serve(
             f"others can reach {addr}, and this registry has no accounts yet",
             hint="listen on 127.0.0.1, behind a proxy that asks who comes; or give --insecure-open",
         )
+    served = Settings(idle=idle_timeout, grace=grace, sparse_indexes=sparse, restorable=parse_time(undelete),
+                      collect_every=parse_time(collect_every), scrub_rate=parse_size(scrub_rate))  # fmt: skip
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     log = logging.getLogger(__name__)
     with ContentStore.open(settings.root) as store, listen(addr, idle_timeout) as listening:
@@ -59,7 +70,7 @@ def serve(
             log.warning("no accounts: whoever reaches %s:%d may read, overwrite and delete everything", host, port)
         access = None if quiet else AccessLog(_stderr_line)
         shown = f"[{host}]" if ":" in host else host
-        run(store, [listening], Settings(idle=idle_timeout, grace=grace, sparse_indexes=sparse), access,
+        run(store, [listening], served, access,
             ready=lambda: log.info("serving %s on http://%s:%d", settings.root, shown, port))  # fmt: skip
 
 
@@ -72,18 +83,27 @@ def _stderr_line(line: bytes) -> None:
 @registry.command(
     epilog="""\b
 Examples:
-  pybuild registry gc --dry-run"""
+  pybuild registry gc --dry-run
+  pybuild registry gc --untagged 7d"""
 )
 @root_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+@click.option(
+    "--untagged", metavar="AGE", help="Also remove images pushed longer ago that no tag, index or subject needs."
+)
 @click.pass_obj
-def gc(settings: Globals, *, dry_run: bool) -> None:
+def gc(settings: Globals, *, dry_run: bool, untagged: str | None) -> None:
     """Free what no image, build or upload needs; safe while pushes, pulls and builds run."""
+    from pybuild.cli.builder import parse_time
     from registry.storage import ContentStore
 
     with ContentStore.open(settings.root) as store:
-        found = store.collect(dry_run=dry_run)
+        found = store.collect(dry_run=dry_run, untagged_seconds=parse_time(untagged) if untagged else None)
     done = "would free" if dry_run else "freed"
     click.echo(
         f"{done} {found.blobs} blobs of {found.bytes} bytes, and {found.leftovers} leftovers of what was cut off"
     )
+
+
+for _command in registry_admin.COMMANDS:
+    registry.add_command(_command)

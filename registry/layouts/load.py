@@ -136,7 +136,7 @@ def _oci_images(source: Source, content: bytes) -> list[_Loaded]:
         raise ArchiveError("the layout holds no image", hint="index.json lists none")
     images = []
     for descriptor in index.manifests:
-        repository, tags = _name(descriptor)
+        repository, tags = name_of(descriptor)
         image = _Loaded(repository, tags=tags, top=descriptor.digest)
         _walk(source, descriptor, image, 0)
         images.append(image)
@@ -170,7 +170,7 @@ def _walk(source: Source, descriptor: Descriptor, image: _Loaded, depth: int) ->
     """Read a manifest, check it against its descriptor, and have all that it needs in the store."""
     if depth > _MAX_DEPTH or len(image.manifests) > _MAX_MANIFESTS:
         raise ArchiveError("the layout's indexes are nested too deeply", hint="this is no image")
-    content = check_content(descriptor, source.read(_blob_name(descriptor.digest), MAX_MANIFEST))
+    content = check_content(descriptor, source.read(blob_name(descriptor.digest), MAX_MANIFEST))
     parsed = parse_manifest(content, descriptor.media_type)
     for child in parsed.children:
         if child.digest in image.manifests:
@@ -179,7 +179,7 @@ def _walk(source: Source, descriptor: Descriptor, image: _Loaded, depth: int) ->
             if isinstance(parsed, Index):
                 _walk(source, child, image, depth + 1)
             else:
-                _keep(source, child)
+                keep_blob(source, child)
         except Absent:
             # An index may list platforms that were not saved; a foreign layer lies where its URLs lead.
             if isinstance(parsed, Manifest) and is_distributable(child.media_type):
@@ -187,19 +187,19 @@ def _walk(source: Source, descriptor: Descriptor, image: _Loaded, depth: int) ->
     image.manifests[descriptor.digest] = (content, parsed.media_type)
 
 
-def _keep(source: Source, wanted: Descriptor) -> None:
-    digest, size = source.keep(_blob_name(wanted.digest), wanted.digest.algorithm)
+def keep_blob(source: Source, wanted: Descriptor) -> None:
+    digest, size = source.keep(blob_name(wanted.digest), wanted.digest.algorithm)
     if digest != wanted.digest:
         raise DigestInvalid(f"a blob named {wanted.digest} is {digest}", hint="the archive is damaged; make it again")
     if size != wanted.size:
         raise SizeInvalid(f"{digest} has {size} bytes, its manifest says {wanted.size}", hint="do not trust it")
 
 
-def _blob_name(digest: Digest) -> str:
+def blob_name(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.encoded}"
 
 
-def _name(descriptor: Descriptor) -> tuple[str, list[str]]:
+def name_of(descriptor: Descriptor) -> tuple[str, list[str]]:
     """Repository and tags that a layout's annotations give to an image."""
     tag = descriptor.annotations.get(TAG_ANNOTATION, "")
     name = descriptor.annotations.get(NAME_ANNOTATION) or (tag if any(mark in tag for mark in "/:") else "")

@@ -45,7 +45,7 @@ class _TarSink:
         self._stream.write(END)
 
 
-class _FolderSink:
+class FolderSink:
     """Files below a folder; a blob that is there already is left alone."""
 
     def __init__(self, folder: Path) -> None:
@@ -115,7 +115,7 @@ def write_oci_layout(
             _write_oci(store, images, sink, about or {})
         return
     out.mkdir(parents=True, exist_ok=True)
-    _write_oci(store, images, _FolderSink(out), about or {})
+    _write_oci(store, images, FolderSink(out), about or {})
 
 
 def _write_oci(store: ContentStore, images: Sequence[Named], sink: Sink, about: Mapping[str, str]) -> None:
@@ -128,14 +128,14 @@ def _write_oci(store: ContentStore, images: Sequence[Named], sink: Sink, about: 
         descriptor = Descriptor(top.media_type, digest, len(top.content), {**about, **_annotations(reference)})
         entries.append(descriptor.to_json())
     index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries}
-    _add_json(sink, "oci-layout", {"imageLayoutVersion": "1.0.0"})
+    add_json(sink, "oci-layout", {"imageLayoutVersion": "1.0.0"})
     for digest in sorted({*manifests, *blobs}):
         name = f"blobs/{digest.algorithm}/{digest.encoded}"
         if digest in manifests:
-            _add_bytes(sink, name, manifests[digest])
+            add_bytes(sink, name, manifests[digest])
         else:
-            sink.add(name, blobs[digest], _blob(store, digest))
-    _add_json(sink, "index.json", index)  # last: in a folder, it names only what is there
+            sink.add(name, blobs[digest], blob_pieces(store, digest))
+    add_json(sink, "index.json", index)  # last: in a folder, it names only what is there
 
 
 def _annotations(reference: Reference | None) -> dict[str, str]:
@@ -196,7 +196,7 @@ def write_docker_archive(
             names[image.digest].append(str(replace(reference.tagged, digest=None)))
     if isinstance(out, Path) and folder:
         out.mkdir(parents=True, exist_ok=True)
-        _write_docker(store, names, found, _FolderSink(out))
+        _write_docker(store, names, found, FolderSink(out))
         return
     with _tar(out) as sink:
         _write_docker(store, names, found, sink)
@@ -210,11 +210,11 @@ def _write_docker(
     for digest, image in found.items():
         config = f"{image.config_digest.encoded}.json"
         if config not in written:
-            _add_bytes(sink, config, store.read(image.config_digest))
+            add_bytes(sink, config, store.read(image.config_digest))
         layers = _add_layers(store, image, sink, written)
         written.add(config)
         entries.append({"Config": config, "RepoTags": names[digest] or None, "Layers": layers})
-    _add_json(sink, "manifest.json", entries)
+    add_json(sink, "manifest.json", entries)
 
 
 def _image(store: ContentStore, digest: Digest) -> StoredImage:
@@ -241,7 +241,7 @@ def _layer(store: ContentStore, layer: Descriptor, diff_id: Digest) -> tuple[int
     """A layer as any docker can read it, and its size."""
     with store.open_blob(layer.digest) as blob:
         if sniff(blob.read(8)) != "zstd":
-            return store.size(layer.digest), _blob(store, layer.digest)
+            return store.size(layer.digest), blob_pieces(store, layer.digest)
 
     def plain() -> Iterator[bytes]:
         with store.open_blob(layer.digest) as blob:
@@ -257,7 +257,7 @@ def _layer(store: ContentStore, layer: Descriptor, diff_id: Digest) -> tuple[int
     return size, plain
 
 
-def _blob(store: ContentStore, digest: Digest) -> Pieces:
+def blob_pieces(store: ContentStore, digest: Digest) -> Pieces:
     def pieces() -> Iterator[bytes]:
         with store.open_blob(digest) as blob:
             while piece := blob.read(_PIECE):
@@ -266,9 +266,9 @@ def _blob(store: ContentStore, digest: Digest) -> Pieces:
     return pieces
 
 
-def _add_bytes(sink: Sink, name: str, content: bytes) -> None:
+def add_bytes(sink: Sink, name: str, content: bytes) -> None:
     sink.add(name, len(content), lambda: iter(io.BytesIO(content)))
 
 
-def _add_json(sink: Sink, name: str, value: Any) -> None:  # noqa: ANN401 - JSON
-    _add_bytes(sink, name, json.dumps(value, separators=(",", ":")).encode())
+def add_json(sink: Sink, name: str, value: Any) -> None:  # noqa: ANN401 - JSON
+    add_bytes(sink, name, json.dumps(value, separators=(",", ":")).encode())

@@ -89,6 +89,18 @@ class Manifests:
             raise _unknown(repo, ref)
         return StoredManifest(Digest.parse(found[0]), found[1], found[2])
 
+    def page(self, after: int, limit: int) -> tuple[list[tuple[str, StoredManifest, list[str]]], int | None]:
+        rows = self._database.rows(
+            "SELECT m.id, r.name, m.digest, m.media_type, m.payload FROM manifest m JOIN repo r ON r.id = m.repo_id "
+            "WHERE m.id > ? ORDER BY m.id LIMIT ?",
+            (after, limit),
+        )
+        found = []
+        for row, repo, digest, media_type, payload in rows:
+            tags = self._database.rows("SELECT name FROM tag WHERE manifest_id = ? ORDER BY name", (row,))
+            found.append((repo, StoredManifest(Digest.parse(digest), media_type, payload), [tag for (tag,) in tags]))
+        return found, rows[-1][0] if rows else None
+
     def delete(self, repo: str, digest: Digest, when: Precondition, by: Client | None) -> None:
         """Remove the manifest and all its tags."""
         with self._database.write() as transaction:

@@ -224,6 +224,12 @@ class ContentStore:
         """Every tag of every repository."""
         return self._manifests.images()
 
+    def manifest_page(
+        self, *, after: int = 0, limit: int
+    ) -> tuple[list[tuple[str, StoredManifest, list[str]]], int | None]:
+        """(repository, manifest, its tags) in the order they came, and the cursor for `after`; None at the end."""
+        return self._manifests.page(after, limit)
+
     def untagged(self) -> list[StoredTag]:
         """Manifests that no tag, no index and no present subject accounts for; `tag` is empty."""
         return self._manifests.untagged()
