@@ -558,7 +558,7 @@ def ps(
 ) -> None:
     """List containers."""
     from pybuild.cli import human
-    from pybuild.cli.listing import matches, summary
+    from pybuild.engine.listing import matches, summary
 
     wanted = _filters(filters)
     count = 1 if latest else last
@@ -749,7 +749,7 @@ def _formatted(form: str, value: dict[str, Any]) -> str:
 
 
 def _filters(texts: Sequence[str]) -> dict[str, list[str]]:
-    from pybuild.cli.listing import FILTERS
+    from pybuild.engine.listing import FILTERS
 
     found: dict[str, list[str]] = {}
     for text in texts:

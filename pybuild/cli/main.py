@@ -18,6 +18,7 @@ COMMANDS = {
     "build": ("pybuild.cli.build", "build", "Build an image from a Dockerfile"),
     "builder": ("pybuild.cli.builder", "builder", "Care for the build cache"),
     "completion": ("pybuild.cli.system", "completion", "Print the completion script for bash, zsh or fish"),
+    "daemon": ("pybuild.cli.daemon", "daemon", "Serve Docker's Engine API for docker, compose and others"),
     "du": ("pybuild.cli.builder", "disk_usage", "Show what takes how much of the disk"),
     "exec": ("pybuild.cli.containers", "exec_", "Run a command in a running container"),
     "image": ("pybuild.cli.images", "image", "List, inspect and remove images"),

@@ -14,37 +14,12 @@ import termios
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from pybuild.engine.detaching import DEFAULT_DETACH_KEYS, DetachKeys
 from pybuild.errors import EngineError
 from runner.container.client import Exit, Running
 from runner.container.protocol import CHUNK, STDERR
 
-DEFAULT_DETACH_KEYS = b"\x10\x11"  # ctrl-p, ctrl-q
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-
-
-class DetachKeys:
-    """Looks for the keys that mean "leave it running" in what is typed."""
-
-    def __init__(self, keys: bytes) -> None:
-        self._keys = keys
-        self._seen = 0  # how many of the keys have been typed in a row
-
-    def feed(self, data: bytes) -> tuple[bytes, bool]:
-        """What to pass on, and whether the keys were typed; keys that may be the beginning are held back."""
-        if not self._keys:
-            return data, False
-        passed = bytearray()
-        for byte in data:
-            if byte != self._keys[self._seen]:
-                passed += self._keys[: self._seen]
-                self._seen = 0
-            if byte == self._keys[self._seen]:
-                self._seen += 1
-                if self._seen == len(self._keys):
-                    return bytes(passed), True
-            else:
-                passed.append(byte)
-        return bytes(passed), False
 
 
 @contextlib.contextmanager

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from pybuild.engine.events import actor, tell_container
 from pybuild.engine.names import check_name, is_id_prefix, new_id
-from pybuild.engine.options import RunOptions, parse_signal
+from pybuild.engine.options import MountOption, RunOptions, parse_signal
 from pybuild.engine.records import NetworkRecord, PublishedPort, Record, Records
 from pybuild.engine.roots import runtime_dir
 from pybuild.errors import Conflict, EngineError, NotFound, UsageError
@@ -75,6 +76,10 @@ class Containers:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def tell(self, record: Record, action: str, **attributes: str) -> None:
+        """Put it into the journal."""
+        tell_container(self.root, record, action, **attributes)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -152,13 +157,32 @@ class Containers:
         with contextlib.ExitStack() as undo:
             self.records.announce(record.id)
             undo.callback(self.records.withdraw, record.id)
-            mounts = volumes.mount_points(options.mounts, image.config.config.volumes, self.snapshots.view(top))
+            wanted = (*self._borrowed(options), *options.mounts)
+            mounts = volumes.mount_points(wanted, image.config.config.volumes, self.snapshots.view(top))
             undo.callback(volumes.remove_anonymous, mounts)
             undo.callback(self.snapshots.remove, record.snapshot)
             self.snapshots.prepare(record.snapshot, top)
             record = self.records.add(replace(record, mounts=mounts))
             undo.pop_all()
+        self.tell(record, "create")
         return record
+
+    def _borrowed(self, options: RunOptions) -> list[MountOption]:
+        """What --volumes-from gives: the mounts of other containers, in the same places."""
+        found = []
+        for text in options.volumes_from:
+            name, _, mode = text.partition(":")
+            if mode not in {"", "ro", "rw"}:
+                raise UsageError(f"--volumes-from {text}: unknown mode", hint="write CONTAINER[:ro|:rw]")
+            found += [
+                MountOption(
+                    type=mount.type, source=mount.name or mount.source, target=mount.destination,
+                    read_only=mount.read_only or mode == "ro", options=mount.options, no_copy=True,
+                )
+                for mount in self.find(name).record.mounts
+                if mount.type in {"bind", "volume"}
+            ]  # fmt: skip
+        return found
 
     def _unpacked(self, image: "StoredImage") -> str | None:
         """The snapshot of an image; the machinery that unpacks is loaded when there is something to unpack."""
@@ -258,8 +282,9 @@ class Containers:
             )  # fmt: skip
             return self.supervisor.start(
                 make_spec(record, placement), directory=directory, attach=attach, open_stdin=options.interactive,
-                stdin_once=options.interactive and options.attached, hook=self._hook(record.id), claim=claim,
+                stdin_once=options.interactive and options.closes_stdin, hook=self._hook(record.id), claim=claim,
                 fds=(net,), held=attachment.held if attachment else (),
+                journal=(runtime_dir(self.root), actor(record)),
             )  # fmt: skip
 
     def _network(self, record: Record, close: contextlib.ExitStack) -> "tuple[int, Path | None, Attachment | None]":
@@ -377,12 +402,18 @@ class Containers:
             raise self._not_running(container) from None
 
     def kill(self, container: Container, number: int) -> None:
-        """Send a signal to the first process. Raises Conflict when there is none."""
+        """Send a signal to the first process; the one that ends it thaws it. Raises Conflict when there is none."""
+        if number == signal.SIGKILL and container.state.paused:
+            from pybuild.engine.changing import unpause
+
+            with contextlib.suppress(Conflict):
+                unpause(self, container)
         try:
             self.supervisor.kill(container.record.id, number)
         except NoSuchContainer:
             if not self._kill_directly(container.record.id, number):
                 raise self._not_running(container) from None
+        self.tell(container.record, "kill", signal=str(int(number)))
 
     def stop(self, container: Container, timeout: int | None = None, number: int | None = None) -> None:
         """Ask it to end, by signal `number` or its own stop signal; after `timeout` seconds (-1: never) kill it.
@@ -399,6 +430,7 @@ class Containers:
                 self.kill(container, signal.SIGKILL)
                 self._ended_within(record.id, _KILL_WAIT)
         self.settle(record.id)
+        self.tell(record, "stop")
 
     def wait(self, container: Container) -> int:
         """Wait until it does not run, and return its exit code."""
@@ -492,6 +524,7 @@ class Containers:
         if volumes:
             Volumes(self.root).remove_anonymous(record.mounts)
         self.records.erase(record.id)
+        self.tell(record, "destroy")
 
     def _end_unseen(self, record: Record) -> None:
         """The control group of a container whose supervisor was killed, with what is left in it; else there is none."""

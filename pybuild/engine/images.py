@@ -216,7 +216,7 @@ class Images:
             "Size": size,
             "VirtualSize": size,
             "RootFS": {"Type": "layers", "Layers": [str(diff_id) for diff_id in image.config.rootfs.diff_ids]},
-            "Metadata": {"LastTagTime": ""},
+            "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
             "Descriptor": {
                 "mediaType": image.manifest.media_type,
                 "digest": str(image.index_digest or image.digest),

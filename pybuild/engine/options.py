@@ -75,7 +75,9 @@ class RunOptions:
     tty: bool = False
     interactive: bool = False
     attached: bool = True  # not --detach
+    stdin_once: bool | None = None  # its input ends with the first who typed; None: if it is attached
     auto_remove: bool = False
+    volumes_from: tuple[str, ...] = ()  # containers whose mounts it has too, each with :ro or :rw
     mounts: tuple[MountOption, ...] = ()
     publish: tuple[str, ...] = ()
     publish_all: bool = False
@@ -106,6 +108,11 @@ class RunOptions:
     init: bool = False
     stop_signal: str = ""
     stop_timeout: int | None = None
+
+    @property
+    def closes_stdin(self) -> bool:
+        """Whether the input ends when the first who attached to it ends it, or leaves."""
+        return self.attached if self.stdin_once is None else self.stdin_once
 
 
 def parse_size(text: str) -> int:

@@ -1,7 +1,7 @@
 """What is kept of containers on disk: one directory each, and the links that make names unique.
 
     root/containers/
-      <id>/config.json     what the container is; never changes
+      <id>/config.json     what the container is; only its name may change
       <id>/state.json      how it is (runner/container/state.py)
       <id>/network.json    its address and ports while it is attached
       <id>/{hostname,hosts,resolv.conf}, json.log…
@@ -169,6 +169,18 @@ class Records:
             draft.rename(self.of(record.id))
         return record
 
+    def rename(self, record: Record, name: str) -> Record:
+        """The same container under another name. The caller holds its lock. Raises Conflict when it is taken."""
+        renamed = replace(record, name=name)
+        path = self.of(record.id) / "config.json"
+        with locked(self.directory / ".lock"):
+            self._named(renamed)
+            draft = path.with_suffix(".new")
+            draft.write_bytes(msgspec.json.encode(renamed))
+            draft.rename(path)
+            (self._names / record.name).unlink(missing_ok=True)
+        return renamed
+
     def remove(self, container_id: str, name: str) -> None:
         """Forget a container: its name is free at once; the rest may take a moment. Idempotent."""
         gone = self.directory / f".gone-{container_id}"
@@ -261,7 +273,7 @@ class Records:
                     (self._names / name).unlink()
                 elif record.name:
                     raise Conflict(
-                        f'the container name "/{name}" is already in use by container "{holder}"',
+                        f'Conflict. The container name "/{name}" is already in use by container "{holder}"',
                         hint=f"remove that one (`pybuild rm {name}`), or choose another name",
                     ) from None
                 attempt += 1

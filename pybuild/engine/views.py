@@ -1,5 +1,6 @@
 """Containers as docker's tools know them: the JSON of `inspect`. Pure."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ def inspect_container(container: Container, directory: Path) -> dict[str, Any]:
         "Path": argv[0],
         "Args": list(argv[1:]),
         "State": {
-            "Status": state.status,
+            "Status": state.word,
             "Running": container.running,
-            "Paused": False,
+            "Paused": state.word == "paused",
             "Restarting": False,
             "OOMKilled": state.oom_killed,
             "Dead": False,
@@ -32,6 +33,11 @@ def inspect_container(container: Container, directory: Path) -> dict[str, Any]:
             "FinishedAt": state.finished_at,
         },
         "Image": record.image_id,
+        "AppArmorProfile": "",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "ExecIDs": None,
+        "GraphDriver": {"Name": "overlay2", "Data": None},
         "ResolvConfPath": str(directory / "resolv.conf"),
         "HostnamePath": str(directory / "hostname"),
         "HostsPath": str(directory / "hosts"),
@@ -41,7 +47,7 @@ def inspect_container(container: Container, directory: Path) -> dict[str, Any]:
         "Driver": "overlay2",
         "Platform": record.platform.partition("/")[0] or "linux",
         "HostConfig": _host_config(record),
-        "Mounts": [_mount(mount) for mount in record.mounts],
+        "Mounts": [mount_json(mount) for mount in record.mounts],
         "Config": {
             "Hostname": record.hostname,
             "Domainname": options.domainname,
@@ -52,7 +58,7 @@ def inspect_container(container: Container, directory: Path) -> dict[str, Any]:
             "ExposedPorts": {port: {} for port in record.exposed_ports},
             "Tty": options.tty,
             "OpenStdin": options.interactive,
-            "StdinOnce": options.interactive and options.attached,
+            "StdinOnce": options.interactive and options.closes_stdin,
             "Env": list(record.env),
             "Cmd": list(record.cmd) or None,
             "Image": record.image,
@@ -63,7 +69,7 @@ def inspect_container(container: Container, directory: Path) -> dict[str, Any]:
             "StopSignal": record.stop_signal,
             "StopTimeout": record.stop_timeout,
         },
-        "NetworkSettings": _network_settings(container),
+        "NetworkSettings": network_settings(container),
     }
 
 
@@ -80,6 +86,19 @@ def _host_config(record: Record) -> dict[str, Any]:
         "PublishAllPorts": options.publish_all,
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "AutoRemove": options.auto_remove,
+        "VolumesFrom": list(options.volumes_from) or None,
+        "VolumeDriver": "",
+        "ContainerIDFile": "",
+        "Links": None,
+        "ConsoleSize": [0, 0],
+        "UsernsMode": "",
+        "Runtime": "pybuild",
+        "Isolation": "",
+        "BlkioWeight": limits.blkio_weight,
+        "OomKillDisable": False,
+        "MaskedPaths": None,
+        "ReadonlyPaths": None,
+        "Mounts": None,
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "20m", "max-file": "5"}},
         "CapAdd": list(options.cap_add) or None,
         "CapDrop": list(options.cap_drop) or None,
@@ -135,7 +154,7 @@ def _bindings_asked(record: Record) -> dict[str, Any]:
     return found
 
 
-def _mount(mount: MountPoint) -> dict[str, Any]:
+def mount_json(mount: MountPoint) -> dict[str, Any]:
     found: dict[str, Any] = {
         "Type": mount.type,
         "Source": mount.source,
@@ -147,21 +166,42 @@ def _mount(mount: MountPoint) -> dict[str, Any]:
     return found | {"Name": mount.name, "Driver": "local"} if mount.type == "volume" else found
 
 
-def _network_settings(container: Container) -> dict[str, Any]:
+def network_settings(container: Container) -> dict[str, Any]:
     network = container.network
     ports: dict[str, Any] = dict.fromkeys(container.record.exposed_ports) if network else {}
     for port in network.ports if network else ():
         entry = {"HostIp": port.host_ip or EVERYWHERE, "HostPort": str(port.host_port)}
         ports[f"{port.container_port}/{port.protocol}"] = [*(ports.get(port_key(port)) or ()), entry]
+    if not container.running:
+        ports = {}
     endpoint = {
         "IPAddress": network.address if network else "",
         "IPPrefixLen": network.prefix if network else 0,
         "Gateway": network.gateway if network else "",
         "MacAddress": network.mac if network else "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPv6Gateway": "",
     }
     mode = container.record.options.network
-    networks = {} if mode.startswith("container:") else {"bridge" if mode == "default" else mode: endpoint}
-    return {"Ports": ports, **endpoint, "Networks": networks}
+    name = "bridge" if mode == "default" else mode
+    attached = {
+        **endpoint, "NetworkID": network_id(name), "EndpointID": container.record.id if network and network.mac else "",
+        "IPAMConfig": None, "Links": None, "Aliases": None, "DriverOpts": None, "DNSNames": None,
+    }  # fmt: skip
+    return {
+        "Bridge": "",
+        "SandboxID": container.record.id if container.running else "",
+        "SandboxKey": f"/proc/{container.state.pid}/ns/net" if container.running else "",
+        "Ports": ports,
+        **endpoint,
+        "Networks": {} if mode.startswith("container:") else {name: attached},
+    }
+
+
+def network_id(name: str) -> str:
+    """The networks that every machine has: an id that stays, as there is no record of them."""
+    return sha256(f"pybuild network {name}".encode()).hexdigest()
 
 
 def port_key(port: PublishedPort) -> str:

@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -186,6 +186,7 @@ class Supervisor:
         claim: bool = False,
         fds: Sequence[int] = (),
         held: Sequence[int] = (),
+        journal: tuple[Path, Mapping[str, str]] | None = None,
     ) -> Running:
         """Start a container that the supervisor keeps.
 
@@ -200,11 +201,13 @@ class Supervisor:
             claim: we clean up after the end, and say so (`Running.cleaned`); if we die before, the hook is run.
             fds: descriptors for the container.
             held: descriptors to keep open while it runs.
+            journal: the directory of the journal in which its end is told, and how it is described there.
         """
         message = {
             "op": "start", "spec": to_json(spec), "directory": str(directory), "attach": list(attach),
             "open_stdin": open_stdin, "stdin_once": stdin_once, "log": log, "hook": list(hook), "claim": claim,
             "fds": len(fds),
+            "journal": {"directory": str(journal[0]), "attributes": dict(journal[1])} if journal else {},
         }  # fmt: skip
         return self._ask(message, [*fds, *held])
 

@@ -145,7 +145,7 @@ def read_log(
         until: nanoseconds since 1970; records from after end the reading.
         running: given: after the end wait for more until it says False; what has come until then is given.
     """
-    with closing(_Reader(path)) as reader:
+    with closing(LogReader(path)) as reader:
         for record in _all(reader, tail, running):
             if until is not None and record.instant > until:
                 return
@@ -153,7 +153,7 @@ def read_log(
                 yield record
 
 
-def _all(reader: "_Reader", tail: int | None, running: Callable[[], bool] | None) -> Iterator[Record]:
+def _all(reader: "LogReader", tail: int | None, running: Callable[[], bool] | None) -> Iterator[Record]:
     yield from reader.existing(tail)
     while running is not None:
         ended = not running()
@@ -163,7 +163,7 @@ def _all(reader: "_Reader", tail: int | None, running: Callable[[], bool] | None
         time.sleep(FOLLOW_INTERVAL)
 
 
-class _Reader:
+class LogReader:
     """Stands at a place in the newest file, also when that is renamed meanwhile."""
 
     def __init__(self, path: Path) -> None:

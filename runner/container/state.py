@@ -28,7 +28,13 @@ class State:
     error: str = ""
     started_at: str = NEVER
     finished_at: str = NEVER
+    paused: bool = False  # while it runs
     detached: bool = True  # False: network and files of the last run wait for being cleaned up
+
+    @property
+    def word(self) -> str:
+        """As docker calls it: created, running, paused, exited."""
+        return "paused" if self.status == "running" and self.paused else self.status
 
     @property
     def alive(self) -> bool:

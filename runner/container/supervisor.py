@@ -20,11 +20,12 @@ import signal
 import socket
 import struct
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from runner.container import launch
+from runner.container import journal, launch
 from runner.container.events import Conversation, Loop
 from runner.container.jsonlog import LogWriter
 from runner.container.keeper import Inheritance, Keeper, KeeperLink, Kept
@@ -61,6 +62,7 @@ class Container:
     held: tuple[int, ...] = ()
     directory: Path | None = None  # of its state file and log; None: the client keeps what is to be kept
     hook: tuple[str, ...] = ()  # run at the end, unless the client that started it cleans up
+    journal: Mapping[str, Any] = field(default_factory=dict)  # where its end is told, and how it is described there
     claimant: Conversation | None = None
     execs: list[Session] = field(default_factory=list)
 
@@ -204,6 +206,7 @@ class Supervisor:
         session = container.session
         session.log = log
         container.directory, container.hook = directory, tuple(message["hook"])
+        container.journal = message.get("journal", {})
         container.held = tuple(os.dup(fd) for fd in held)
         session.stdin_once = bool(message["stdin_once"])
         streams.hand_to(session)
@@ -213,6 +216,7 @@ class Supervisor:
         except BaseException:  # its directory is gone: nobody will ever ask for it
             session.signal(signal.SIGKILL)
             raise
+        _tell(container, "start")
         conversation.send({"ok": _told(created)})
         if message.get("claim"):
             container.claimant = conversation
@@ -228,6 +232,7 @@ class Supervisor:
         started = replace(
             read_state(directory), status="running", pid=session.pid, start_time=start_time(session.pid),
             boot_id=boot_id(), exit_code=0, oom_killed=False, error="", started_at=timestamp(), detached=False,
+            paused=False,
         )  # fmt: skip
         write_state(directory, started)
 
@@ -318,6 +323,7 @@ class Supervisor:
         close_all(container.held)
         if container.directory:
             _record_exit(container.directory, outcome)
+            _tell_exit(container, outcome)
             self._keeper.drop(container.spec.id)
         claimant = container.claimant
         if claimant and not claimant.closed and container.hook:
@@ -391,8 +397,8 @@ class Supervisor:
             fds |= {STREAM_NAMES[kind]: fd for kind, fd in session.sources.items()}
             if session.stdin_fd is not None:
                 fds["stdin"] = session.stdin_fd
-        names = ("spec", "directory", "hook", "open_stdin", "stdin_once", "log")
-        record = {name: message[name] for name in names} | {"pid": session.pid}
+        names = ("spec", "directory", "hook", "open_stdin", "stdin_once", "log", "journal")
+        record = {name: message[name] for name in names if name in message} | {"pid": session.pid}
         self._keeper.keep(container.spec.id, record, fds)
         session.on_input_end = lambda: self._keeper.drop(container.spec.id, "stdin")
 
@@ -414,8 +420,11 @@ class Supervisor:
         session.log = LogWriter(directory / "json.log") if record["log"] else None
         held = tuple(fd for name, fd in fds.items() if name.startswith("held"))
         container = self._take(
-            Container(spec, Cgroup.named(launch.cgroup_path(spec)), session, held, directory, tuple(record["hook"]))
-        )
+            Container(
+                spec, Cgroup.named(launch.cgroup_path(spec)), session, held, directory, tuple(record["hook"]),
+                record.get("journal", {}),
+            )
+        )  # fmt: skip
         session.on_input_end = lambda: self._keeper.drop(spec.id, "stdin")
         if console is not None:
             session.open_streams({STDOUT: console}, os.dup(console) if record["open_stdin"] else None)
@@ -536,13 +545,27 @@ def _record_exit(directory: Path, outcome: Message) -> None:
     try:
         state = replace(
             read_state(directory), status="exited", pid=0, exit_code=outcome["code"], error=outcome["error"],
-            oom_killed=outcome["oom_killed"], finished_at=timestamp(),
+            oom_killed=outcome["oom_killed"], finished_at=timestamp(), paused=False,
         )  # fmt: skip
         write_state(directory, state)
     except FileNotFoundError:
         pass  # removed by force while it ran
     except OSError as error:
         complain(f"state of {directory.name}: {error}")
+
+
+def _tell_exit(container: Container, outcome: Message) -> None:
+    """In the journal, for listeners that hold no conversation with us."""
+    if outcome["oom_killed"]:
+        _tell(container, "oom")
+    _tell(container, "die", exitCode=str(outcome["code"]))
+
+
+def _tell(container: Container, action: str, **attributes: str) -> None:
+    if not container.journal:
+        return
+    about = {**container.journal["attributes"], **attributes}
+    journal.write(Path(container.journal["directory"]), journal.Happened("container", action, container.spec.id, about))
 
 
 def _discard(items: list[Conversation], item: Conversation) -> None:

@@ -322,3 +322,20 @@ def keyctl(operation: int, *arguments: int | bytes | None) -> int:
 
 def bpf(command: int, attributes: bytes) -> int:
     return _call("bpf", command, attributes, len(attributes))
+
+
+# --- files that change ------------------------------------------------------------------------------------------------
+
+IN_MODIFY, IN_CREATE, IN_MOVED_TO = 0x2, 0x100, 0x80
+
+
+def inotify(directory: str, events: int) -> int:
+    """Watch a directory: what it gives becomes readable when one of `events` happens there. See the manual page."""
+    fd: int = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+    if fd < 0:
+        raise _fail("inotify_init1")
+    if _libc.inotify_add_watch(fd, os.fsencode(directory), events) < 0:
+        error = _fail("inotify_add_watch", directory)
+        os.close(fd)
+        raise error
+    return fd

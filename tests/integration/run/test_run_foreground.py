@@ -151,7 +151,7 @@ def test_a_name_is_taken_once(pybuild: Pybuild) -> None:
     pybuild.ok("run", "-d", "--name", "one", *NO_NET, "busybox", "sleep", "60")
     found = pybuild("run", "--name", "one", *NO_NET, "busybox", "true")
     assert found.code == 125
-    assert 'the container name "/one" is already in use' in found.err
+    assert 'The container name "/one" is already in use' in found.err
 
 
 def test_many_at_once_each_with_its_own_output(pybuild: Pybuild) -> None:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pybuild.cli.listing import command_line, matches, ports, status
-from pybuild.cli.streams import DetachKeys
 from pybuild.engine.containers import Container
+from pybuild.engine.detaching import DetachKeys
+from pybuild.engine.listing import command_line, matches, ports, status
 from pybuild.engine.options import RunOptions
 from pybuild.engine.records import NetworkRecord, PublishedPort, Record
 from runner.container.state import State

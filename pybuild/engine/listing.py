@@ -1,13 +1,13 @@
-"""Containers in a listing: the words of docker's `ps`, and which of them a filter keeps. Pure."""
+"""Containers in a listing: docker's `ps` in words and in the API's JSON, and which of them a filter keeps. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pybuild.cli.human import ago, duration
 from pybuild.engine.containers import Container
 from pybuild.engine.records import Record
-from pybuild.engine.views import EVERYWHERE, port_key
+from pybuild.engine.times import ago, duration
+from pybuild.engine.views import EVERYWHERE, mount_json, network_settings, port_key
 from runner.container.jsonlog import nanoseconds
 from runner.container.state import NEVER
 
@@ -24,13 +24,49 @@ def summary(container: Container, *, now: datetime | None = None, full: bool = F
         "CreatedAt": record.created,
         "RunningFor": ago(record.created, now),
         "Status": status(container, now),
-        "State": container.state.status,
+        "State": container.state.word,
         "Ports": ports(container),
         "Names": record.name,
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(record.labels.items())),
         "Networks": record.options.network,
         "Mounts": ",".join(mount.name or mount.source for mount in record.mounts if mount.type != "tmpfs"),
     }
+
+
+def list_container(container: Container, *, now: datetime | None = None) -> dict[str, Any]:
+    """One entry of the API's list of containers."""
+    record = container.record
+    settings = network_settings(container)
+    return {
+        "Id": record.id,
+        "Names": [f"/{record.name}"],
+        "Image": record.image,
+        "ImageID": record.image_id,
+        "Command": " ".join(record.argv),
+        "Created": nanoseconds(record.created) // 1_000_000_000,
+        "Ports": list(_listed_ports(container)) if container.running else [],
+        "Labels": record.labels,
+        "State": container.state.word,
+        "Status": status(container, now),
+        "HostConfig": {"NetworkMode": record.options.network},
+        "NetworkSettings": {"Networks": settings["Networks"]},
+        "Mounts": [mount_json(mount) for mount in record.mounts],
+    }
+
+
+def _listed_ports(container: Container) -> Iterable[dict[str, Any]]:
+    published = container.network.ports if container.network else ()
+    for port in published:
+        yield {
+            "IP": port.host_ip or EVERYWHERE, "PrivatePort": port.container_port, "PublicPort": port.host_port,
+            "Type": port.protocol,
+        }  # fmt: skip
+    led = {port_key(port) for port in published}
+    for text in container.record.exposed_ports:
+        if text not in led:
+            number, _, protocol = text.partition("/")
+            if number.isdigit():
+                yield {"PrivatePort": int(number), "Type": protocol or "tcp"}
 
 
 def command_line(record: Record, *, full: bool = False) -> str:
@@ -49,7 +85,8 @@ def status(container: Container, now: datetime | None = None) -> str:
         return "Created"
     if container.running:
         moment = (now or datetime.now(UTC)).timestamp()
-        return f"Up {duration(moment - nanoseconds(state.started_at) / 1e9)}"
+        paused = " (Paused)" if state.paused else ""
+        return f"Up {duration(moment - nanoseconds(state.started_at) / 1e9)}{paused}"
     when = "" if state.finished_at == NEVER else f" {ago(state.finished_at, now)}"
     return f"Exited ({state.exit_code}){when}"
 
@@ -70,7 +107,7 @@ def matches(container: Container, filters: Mapping[str, list[str]]) -> bool:
     tests: dict[str, Callable[[str], bool]] = {
         "id": lambda value: record.id[: len(value)] == value,
         "name": lambda value: value.removeprefix("/") in record.name,
-        "status": lambda value: container.state.status == value,
+        "status": lambda value: container.state.word == value,
         "exited": lambda value: container.state.status == "exited" and str(container.state.exit_code) == value,
         "ancestor": lambda value: (
             value in {record.image, record.image.partition(":")[0], record.image_id}

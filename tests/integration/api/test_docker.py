@@ -1,0 +1,116 @@
+"""The real docker command line (Debian's 20.10) against the daemon."""
+
+import json
+import subprocess
+
+from tests.integration.api.conftest import DOCKER, PATIENCE, Api, until
+
+
+class TestRun:
+    def test_shows_output_and_ends_with_the_code(self, api: Api) -> None:
+        found = api.docker("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7")
+        assert (found.code, found.out, found.err) == (7, "out\n", "err\n")
+
+    def test_takes_input(self, api: Api) -> None:
+        assert api.ok("run", "--rm", "-i", "busybox", "cat", stdin="typed\n") == "typed\n"
+
+    def test_codes_tell_who_failed(self, api: Api) -> None:
+        assert api.docker("run", "--rm", "busybox", "nosuchprogram").code == 127
+        assert api.docker("run", "--rm", "busybox", "/etc/passwd").code == 126
+        assert api.docker("run", "--rm", "--network", "nosuch", "busybox", "true").code == 125
+
+    def test_options_reach_the_container(self, api: Api) -> None:
+        words = ["--rm", "-e", "A=b", "-w", "/tmp", "-u", "1000:1000", "--hostname", "box", "-m", "64m", "--read-only",
+                 "--tmpfs", "/scratch", "--cap-drop", "ALL", "-l", "x=y", "--network", "none"]  # fmt: skip
+        script = "echo $A $(pwd) $(id -u) $(hostname); touch /x 2>/dev/null || echo ro; touch /scratch/y && echo rw"
+        assert api.ok("run", *words, "busybox", "sh", "-c", script) == "b /tmp 1000 box\nro\nrw\n"
+
+    def test_a_detached_one_lives_until_it_is_stopped(self, api: Api) -> None:
+        made = api.ok("run", "-d", "--name", "life", "busybox", "sh", "-c", "echo up; exec sleep 1000").strip()
+        assert "life" in api.ok("ps")
+        until(lambda: api.ok("logs", "life") == "up\n", "no log")
+        assert api.ok("exec", "life", "echo", "inside") == "inside\n"
+        assert api.ok("exec", "-i", "life", "cat", stdin="typed") == "typed"
+        assert api.docker("exec", "life", "sh", "-c", "exit 4").code == 4
+        assert (
+            api.ok("inspect", "-f", "{{.Id}} {{.State.Running}} {{.Config.Image}}", "life") == f"{made} true busybox\n"
+        )
+        api.ok("pause", "life")
+        assert "(Paused)" in api.ok("ps")
+        api.ok("unpause", "life")
+        api.ok("rename", "life", "other")
+        api.ok("stop", "-t", "0", "other")
+        assert api.ok("inspect", "-f", "{{.State.ExitCode}}", "other") == "137\n"
+        assert "Exited (137)" in api.ok("ps", "-a")
+        api.ok("restart", "other")
+        assert api.docker("rm", "other").code == 1
+        api.ok("rm", "-f", "other")
+        assert "other" not in api.ok("ps", "-a")
+
+    def test_start_attached_follows_to_the_end(self, api: Api) -> None:
+        api.ok("create", "--name", "again", "busybox", "sh", "-c", "echo ran; exit 5")
+        for _ in range(2):
+            found = api.docker("start", "-a", "again")
+            assert (found.code, found.out) == (5, "ran\n")
+        api.ok("rm", "again")
+
+    def test_attach_ends_with_the_container(self, api: Api) -> None:
+        api.ok("run", "-d", "-i", "--name", "attached", "busybox", "sh", "-c", "read line; echo got $line; exit 6")
+        found = api.docker("attach", "attached", stdin="this\n")
+        assert (found.code, found.out) == (6, "got this\n")
+        api.ok("rm", "attached")
+
+    def test_both_doors_see_the_same_containers(self, api: Api) -> None:
+        api.ok("run", "-d", "--name", "docker-s", "busybox", "sleep", "1000")
+        api.pybuild.ok("run", "-d", "--name", "pybuild-s", "busybox", "sleep", "1000")
+        assert {"docker-s", "pybuild-s"} <= set(api.ok("ps", "--format", "{{.Names}}").split())
+        assert {"docker-s", "pybuild-s"} <= set(api.pybuild.ok("ps", "--format", "{{.Names}}").split())
+        api.ok("rm", "-f", "pybuild-s")
+        api.pybuild.ok("rm", "-f", "docker-s")
+        assert not {"docker-s", "pybuild-s"} & set(api.ok("ps", "-a", "--format", "{{.Names}}").split())
+
+
+class TestAbout:
+    def test_version_and_info_are_understood(self, api: Api) -> None:
+        assert api.ok("version", "--format", "{{.Server.APIVersion}} {{.Server.MinAPIVersion}}") == "1.51 1.24\n"
+        found = json.loads(api.ok("info", "--format", "{{json .}}"))
+        assert (found["Swarm"]["LocalNodeState"], found["OSType"], found["Images"]) == ("inactive", "linux", 1)
+
+    def test_images_are_listed_and_inspected(self, api: Api) -> None:
+        assert api.ok("images", "--format", "{{.Repository}}:{{.Tag}}").strip() == "busybox:latest"
+        image = api.ok("inspect", "-f", "{{.Id}}", "--type", "image", "busybox").strip()
+        assert image.startswith("sha256:")
+        api.ok("tag", "busybox", "other:1")
+        assert api.ok("images", "-q", "--no-trunc", "other").strip() == image
+        assert "Untagged: other:1" in api.ok("rmi", "other:1")
+        assert "no such image" in api.docker("inspect", "--type", "image", "nosuch").err.lower()
+
+
+class TestDaemon:
+    def test_may_be_killed_while_containers_go_on(self, api: Api) -> None:
+        api.ok("run", "-d", "--name", "survivor", "busybox", "sh", "-c", "while true; do date; sleep 0.1; done")
+        api.ok("run", "-d", "--name", "ender", "busybox", "sh", "-c", "sleep 2; exit 3")
+        pid = api.ok("inspect", "-f", "{{.State.Pid}}", "survivor")
+        api.stop(9)
+        until(lambda: api.pybuild.inspect("ender")["State"]["Status"] == "exited", "ender does not end")
+        api.start()
+        assert api.ok("inspect", "-f", "{{.State.Pid}}", "survivor") == pid
+        assert api.ok("inspect", "-f", "{{.State.ExitCode}}", "ender") == "3\n"
+        before = len(api.ok("logs", "survivor").splitlines())
+        until(lambda: len(api.ok("logs", "survivor").splitlines()) > before, "its log does not grow")
+        assert api.ok("exec", "survivor", "echo", "in") == "in\n"
+        api.ok("rm", "-f", "survivor", "ender")
+
+    def test_stops_when_it_is_asked_to_though_clients_wait(self, api: Api) -> None:
+        api.ok("run", "-d", "--name", "waited", "busybox", "sleep", "1000")
+        clients = [
+            subprocess.Popen([DOCKER, *words], env=api.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            for words in (["wait", "waited"], ["logs", "-f", "waited"], ["events"], ["attach", "--no-stdin", "waited"])
+        ]
+        assert api.stop() == 0
+        for client in clients:
+            client.communicate(timeout=PATIENCE)
+        assert not api.socket.exists()
+        api.start()
+        assert api.ok("inspect", "-f", "{{.State.Running}}", "waited") == "true\n"
+        api.ok("rm", "-f", "waited")
