@@ -27,6 +27,7 @@ _MOST_WORKERS = 16  # reading and hashing, one thread each, feed no more
 # tighter, at a tenth of the speed.
 _ISAL_LEVELS = 2
 _GZIP_WBITS = 31
+Packed = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,8 @@ class Compression:
     def block(self) -> int:
         return _BLOCK[self.algorithm]
 
-    def packer(self) -> Callable[[bytes], bytes]:
-        """A function that packs one block; safe in many threads at once."""
+    def packer(self) -> "Callable[[memoryview], Packed]":
+        """A function that packs one block, or hands it back; safe in many threads at once."""
         level = self.level
         if self.algorithm == "zstd":
             import zstandard
@@ -75,18 +76,20 @@ class Compression:
 class Packer:
     """Takes an archive in pieces of any size; hashes it, packs it in threads, hands the result on in order.
 
-    At most a few blocks a core are in memory. What fits into one block never starts a thread.
+    At most a few blocks a core are in memory, and the same ones all the time: fresh memory costs as much as copying.
+    What fits into one block never starts a thread.
     """
 
-    def __init__(self, compression: Compression, sink: Callable[[bytes], object]) -> None:
+    def __init__(self, compression: Compression, sink: Callable[[bytes | memoryview], object]) -> None:
         self._pack = compression.packer()
-        self._block = compression.block
+        self._size = compression.block
         self._sink = sink
-        self._pieces: list[bytes] = []
-        self._held = 0
+        self._block = memoryview(bytearray(self._size))
+        self._filled = 0
         self._hash = hashlib.sha256()
         self._workers = min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
-        self._running: deque[tuple[Future[None], Future[bytes]]] = deque()
+        self._running: deque[tuple[memoryview, Future[None], Future[Packed]]] = deque()
+        self._free: list[memoryview] = []
         self._pool: ThreadPoolExecutor | None = None
         self._hasher: ThreadPoolExecutor | None = None
 
@@ -98,38 +101,64 @@ class Packer:
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
 
-    def write(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self._held += len(piece)
-        if self._held >= self._block:
-            whole = b"".join(self._pieces)
-            cut = len(whole) - len(whole) % self._block
-            for start in range(0, cut, self._block):
-                self._submit(whole[start : start + self._block] if len(whole) > self._block else whole)
-            self._pieces = [whole[cut:]]
-            self._held = len(whole) - cut
+    def write(self, piece: bytes) -> int:
+        """Take all of it; its length."""
+        length = len(piece)
+        end = self._filled + length
+        if end < self._size:
+            self._block[self._filled : end] = piece
+            self._filled = end
+            return length
+        left = memoryview(piece)
+        while left:
+            taken = min(len(left), self._size - self._filled)
+            self._block[self._filled : self._filled + taken] = left[:taken]
+            self._advance(taken)
+            left = left[taken:]
+        return length
+
+    def copy_from(self, file: int, size: int) -> int:
+        """Take so many bytes from where an open file stands; the number of those that there were."""
+        done = 0
+        while done < size:
+            room = self._block[self._filled : self._filled + min(size - done, self._size - self._filled)]
+            taken = os.readv(file, (room,))
+            if not taken:
+                break
+            self._advance(taken)
+            done += taken
+        return done
 
     def finish(self) -> Digest:
         """Pack what is left; the digest of all that was written (the diff ID)."""
-        last = b"".join(self._pieces)
         while self._running:
             self._emit()
-        if last:
+        if self._filled:
+            last = self._block[: self._filled]
             self._hash.update(last)
             self._sink(self._pack(last))
         return Digest("sha256", self._hash.hexdigest())
 
-    def _submit(self, block: bytes) -> None:
+    def _advance(self, taken: int) -> None:
+        self._filled += taken
+        if self._filled == self._size:
+            self._submit()
+            self._block = self._free.pop() if self._free else memoryview(bytearray(self._size))
+            self._filled = 0
+
+    def _submit(self) -> None:
         if self._pool is None or self._hasher is None:
             from concurrent.futures import ThreadPoolExecutor
 
             self._pool = ThreadPoolExecutor(self._workers, "pack")
             self._hasher = ThreadPoolExecutor(1, "hash")
-        self._running.append((self._hasher.submit(self._hash.update, block), self._pool.submit(self._pack, block)))
+        hashed = self._hasher.submit(self._hash.update, self._block)
+        self._running.append((self._block, hashed, self._pool.submit(self._pack, self._block)))
         if len(self._running) > self._workers + 2:
             self._emit()
 
     def _emit(self) -> None:
-        hashed, packed = self._running.popleft()
+        block, hashed, packed = self._running.popleft()
         hashed.result()
         self._sink(packed.result())
+        self._free.append(block)

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from builder.errors import LayerError, SnapshotError
 from builder.layers.compression import Compression, Packer
@@ -61,7 +61,7 @@ def write_layer(
         LayerError: a name that a layer can't express. SnapshotError: overlay features that a layer can't express.
     """
     with store.ingest(lease=lease) as blob, Packer(compression, blob.write) as packer:
-        walk = _Walk(packer.write, clamp, overlay=True)
+        walk = _Walk(packer, clamp, overlay=True)
         walk.tree(snapshot.upper)
         walk.finish()
         diff_id = packer.finish()
@@ -72,7 +72,7 @@ def write_layer(
 
 def write_tree(directory: str | int, out: BinaryIO) -> int:
     """Write all below a directory, such as a mounted snapshot, as a plain archive; the number of its entries."""
-    walk = _Walk(out.write, None, overlay=False)
+    walk = _Walk(_Plain(out), None, overlay=False)
     walk.tree(directory)
     walk.finish()
     return walk.files
@@ -86,11 +86,34 @@ def write_trees(trees: Sequence[tuple[str, int]], out: BinaryIO, *, seconds: int
         out: gets the archive.
         seconds: the time of every entry; None: its own.
     """
-    walk = _Walk(out.write, None, overlay=False)
+    walk = _Walk(_Plain(out), None, overlay=False)
     walk.fixed_ns = None if seconds is None else seconds * 1_000_000_000
     for name, root in trees:
         walk.tree(root, os.fsencode(name))
     walk.finish()
+
+
+class _Archive(Protocol):
+    """What an archive is written to."""
+
+    def write(self, piece: bytes, /) -> object: ...
+
+    def copy_from(self, file: int, size: int, /) -> int:
+        """Write so many bytes from where an open file stands; the number of those that there were."""
+
+
+class _Plain:
+    """A stream."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.write = out.write
+
+    def copy_from(self, file: int, size: int) -> int:
+        done = 0
+        while done < size and (data := os.read(file, min(size - done, _READ))):
+            self.write(data)
+            done += len(data)
+        return done
 
 
 class _Level:
@@ -104,8 +127,9 @@ class _Level:
 
 
 class _Walk:
-    def __init__(self, write: Callable[[bytes], object], clamp: Clamp | None, *, overlay: bool) -> None:
-        self._write = write
+    def __init__(self, archive: _Archive, clamp: Clamp | None, *, overlay: bool) -> None:
+        self._write = archive.write
+        self._copy_from = archive.copy_from
         self._since: int | None = clamp[0] if clamp else None
         self._epoch = clamp[1] if clamp else 0
         self._overlay = overlay  # understand overlayfs' marks; otherwise the tree is what it looks like
@@ -219,13 +243,8 @@ class _Walk:
         self._write(encode(entry))
 
     def _content(self, file: int, size: int, path: bytes) -> None:
-        left = size
-        while left:
-            data = os.read(file, min(left, _READ))
-            if not data:
-                raise SnapshotError(f"/{_shown(path)} became shorter while its layer was written")
-            self._write(data)
-            left -= len(data)
+        if self._copy_from(file, size) != size:
+            raise SnapshotError(f"/{_shown(path)} became shorter while its layer was written")
         if fill := padding(size):
             self._write(fill)
 

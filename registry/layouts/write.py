@@ -19,7 +19,7 @@ from registry.storage import ContentStore, StoredImage, StoredManifest
 from registry.storage.images import find_image
 
 Named = tuple[Reference | None, Digest]
-Pieces = Callable[[], Iterator[bytes]]
+Pieces = Callable[[], Iterator[bytes | memoryview]]  # a piece is good until the next one
 _PIECE = 1024 * 1024
 NAME_ANNOTATION = "io.containerd.image.name"  # containerd's and docker's: the whole name
 TAG_ANNOTATION = "org.opencontainers.image.ref.name"
@@ -258,10 +258,11 @@ def _layer(store: ContentStore, layer: Descriptor, diff_id: Digest) -> tuple[int
 
 
 def blob_pieces(store: ContentStore, digest: Digest) -> Pieces:
-    def pieces() -> Iterator[bytes]:
+    def pieces() -> Iterator[bytes | memoryview]:
+        buffer = memoryview(bytearray(_PIECE))  # one for all: fresh memory costs as much as copying
         with store.open_blob(digest) as blob:
-            while piece := blob.read(_PIECE):
-                yield piece
+            while count := blob.readinto(buffer):  # type: ignore[attr-defined]  # it is a file
+                yield buffer[:count]
 
     return pieces
 
