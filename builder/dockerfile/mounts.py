@@ -31,7 +31,10 @@ _FIELDS = {
 _SWITCHES = {"readonly": True, "ro": True, "readwrite": False, "rw": False}
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 _FALSE = ("0", "f", "F", "false", "FALSE", "False")
-SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,19})?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+_HIGHEST_SIZE = (1 << 63) - 1
+_HIGHEST_ID = (1 << 32) - 2  # -1 is no user but "leave it" for chown(2)
 _WORDS = ("type", "target", "source", "from_", "id", "sharing", "mode", "uid", "gid", "size", "env")
 
 
@@ -109,8 +112,10 @@ def _checked(mount: MountFlag, given: set[str], *, later: str = "\0") -> MountFl
     ):
         if name in given and later not in value and not re.fullmatch(pattern, value):
             raise FlagFault(f"--mount: {name} is {what}, not {value!r}", value or name)
-    if "size" in given and later not in mount.size and not SIZE.fullmatch(mount.size):
-        raise FlagFault(f"--mount: not a size: {mount.size!r}", mount.size, hint="write it like 64m or 1g")
+        if name != "mode" and value.isdecimal() and int(value) > _HIGHEST_ID:
+            raise FlagFault(f"--mount: no {name} is as high as {value}", value)
+    if "size" in given and later not in mount.size and not is_size(mount.size):
+        raise FlagFault(f"--mount: not a size: {mount.size[:40]!r}", mount.size, hint="write it like 64m or 1g")
     if kind == "secret" and not {"id", "source", "target"} & given:
         raise FlagFault("--mount: a secret needs an id", "secret", hint="write type=secret,id=NAME")
     if kind == "secret" and {"id", "source"} <= given:
@@ -142,3 +147,14 @@ def _boolean(key: str, value: str) -> bool:
     if value not in _TRUE + _FALSE:
         raise FlagFault(f"--mount: {key} is true or false, not {value!r}", f"{key}={value}")
     return value in _TRUE
+
+
+def size_in_bytes(text: str) -> int:
+    """`64m`, `1.5g` → bytes; an empty text is no limit (0)."""
+    found = _SIZE.fullmatch(text)
+    return int(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
+
+
+def is_size(text: str) -> bool:
+    """Whether size_in_bytes() can tell what it means."""
+    return _SIZE.fullmatch(text) is not None and size_in_bytes(text) <= _HIGHEST_SIZE

@@ -59,10 +59,12 @@ def checked_signal(text: str, at: Position) -> str:
     """STOPSIGNAL's value if it is a signal: a number, SIGTERM, TERM, SIGRTMIN+3."""
     name = text.upper().removeprefix("SIG")
     known = {number.name.removeprefix("SIG") for number in signal.Signals}
-    number = int(text) if text.isascii() and text.isdigit() else 0
+    number = int(text) if re.fullmatch("[0-9]{1,10}", text) else 0
     if 1 <= number <= 64 or name in known or _REALTIME.fullmatch(name):
         return text
-    raise DockerfileError(f"unknown signal {text!r}", at=at, hint="write a name like SIGTERM or a number from 1 to 64")
+    raise DockerfileError(
+        f"unknown signal {text[:40]!r}", at=at, hint="write a name like SIGTERM or a number from 1 to 64"
+    )
 
 
 def unique(known: tuple[str, ...], more: list[str]) -> tuple[str, ...]:

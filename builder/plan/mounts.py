@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 from builder.dockerfile.flags import FlagFault
 from builder.dockerfile.instructions import DockerfileError, MountFlag, Position
-from builder.dockerfile.mounts import SIZE, expanded_mount
+from builder.dockerfile.mounts import expanded_mount, size_in_bytes
 from builder.plan.vertices import RunMount, Vertex
-
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +81,6 @@ def plan_mount(flag: MountFlag, words: MountWords, inputs: Inputs, ssh_number: i
         source=source,
         read_only=flag.read_only is not False,
     )
-
-
-def size_in_bytes(text: str) -> int:
-    """`64m`, `1.5g` → bytes; an empty text is no limit (0)."""
-    found = SIZE.fullmatch(text)
-    return int(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
 
 
 def _octal(text: str, at: Position) -> int | None:

@@ -2,6 +2,7 @@
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 _LARGEST = 65535
+_DIGITS = 20  # zeros in front are allowed, but Python takes no number of thousands of digits
 
 
 class PortError(ValueError):
@@ -36,6 +37,6 @@ def _range(text: str, word: str) -> tuple[int, int]:
 
 
 def _port(text: str, word: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) > _LARGEST:
-        raise PortError(f"not a port: {text!r} in {word!r}")
+    if not (text.isascii() and text.isdigit()) or len(text) > _DIGITS or int(text) > _LARGEST:
+        raise PortError(f"not a port: {text[:40]!r} in {word[:80]!r}")
     return int(text)

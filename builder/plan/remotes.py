@@ -12,7 +12,10 @@ from registry.model import Digest
 def http_op(url: str, checksum: str, at: Position) -> HttpOp:
     from urllib.parse import unquote, urlsplit
 
-    name = posixpath.basename(unquote(urlsplit(url).path)) or "__unnamed__"
+    try:
+        name = posixpath.basename(unquote(urlsplit(url).path)) or "__unnamed__"
+    except ValueError as error:
+        raise DockerfileError(f"not an address of the web: {url[:200]!r}: {error}", at=at) from None
     try:
         return HttpOp(url, name, Digest.parse(checksum) if checksum else None)
     except RegistryError as error:

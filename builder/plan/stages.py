@@ -1,6 +1,7 @@
 """Instructions → global ARGs and stages, and which stage a name means. Pure."""
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -83,7 +84,7 @@ class Stages:
         found = [stage for stage in self.definitions if stage.from_.stage == wanted]
         if found:
             return found[-1]
-        if name.isascii() and name.isdigit() and int(name) < len(self.definitions):
+        if re.fullmatch("[0-9]{1,10}", name) and int(name) < len(self.definitions):
             return self.definitions[int(name)]
         return None
 
