@@ -74,7 +74,8 @@ def find(source: Source) -> list[Found]:
     With `parents` it is the directories that the paths of what is copied count from; walk() then tells what is.
 
     Raises:
-        ContextError: a plain path, or what a matching link leads to, is not there or is left out by the ignore file.
+        ContextError: a plain path, the directory before a wildcard, or what a matching link leads to, is not there or
+            is left out by the ignore file.
     """
     if source.parents:
         return _pivots(source)
@@ -92,12 +93,7 @@ def find(source: Source) -> list[Found]:
         with suppress(OSError):  # BuildKit takes no escapes off a name without wildcards; a file of that very name wins
             _followed(source, wanted)
             path = wanted
-    try:
-        found = _followed(source, path)
-    except OSError as error:
-        raise _missing(source, path, error) from error
-    _must_be_visible(source, found, path)
-    return [found]
+    return [_there(source, path)]
 
 
 def walk(source: Source, found: Found, excludes: IgnoreRules) -> Iterator[Item]:
@@ -220,6 +216,16 @@ def _link(root: int, path: str) -> str:
         os.close(handle)
 
 
+def _there(source: Source, path: str) -> Found:
+    """What a plain path leads to. Raises ContextError: it is not there, or left out by the ignore file."""
+    try:
+        found = _followed(source, path)
+    except OSError as error:
+        raise _missing(source, path, error) from error
+    _must_be_visible(source, found, path)
+    return found
+
+
 def _followed(source: Source, path: str) -> Found:
     links: list[str] = []
     true, found = resolve(source.root, path, met=links)
@@ -229,17 +235,13 @@ def _followed(source: Source, path: str) -> Found:
 
 
 def _matches(source: Source, pattern: str) -> list[str]:
-    """Paths that a pattern matches, one part at a time: no wildcard crosses a slash."""
+    """Paths that a pattern matches, one part at a time: no wildcard crosses a slash.
+
+    The directory before the first wildcard must be there, though nothing in it need match (fsutil, ResolveWildcards).
+    """
     parts = pattern.split("/")
     fixed = next(number for number, part in enumerate(parts) if has_wildcard(part))
-    links: list[str] = []
-    try:
-        base, _ = resolve(source.root, plain("/".join(parts[:fixed])), met=links)
-    except OSError:
-        return []
-    if any(source.ignore.excluded(link) for link in links):
-        return []
-    found = [base]
+    found = [_there(source, plain("/".join(parts[:fixed]))).path]
     for number, part in enumerate(parts[fixed:], fixed + 1):
         last = number == len(parts)
         found = [path for above in found for path in _children(source, above, part, last=last)]

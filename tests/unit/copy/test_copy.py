@@ -159,6 +159,12 @@ class TestSource:
         assert copy("fil[e]", to="/x/").files == 0
         assert rootfs.tree() == {}
 
+    def test_the_directory_before_a_pattern_must_be_there(self, copy: Copy, context: Path) -> None:
+        (context / "d").mkdir()
+        assert copy("d/*", to="/x/").files == 0
+        with pytest.raises(ContextError, match='"/missing" not found'):
+            copy("missing/*", to="/x/")
+
     def test_patterns_are_go_s(self, copy: Copy, context: Path, rootfs: Rootfs) -> None:
         (context / "d").mkdir()
         write(context, **{"a.txt": "", ".b.txt": "", "c.md": ""})

@@ -1,0 +1,2 @@
+FROM base
+COPY --from=rich /d/missing/* /x/
