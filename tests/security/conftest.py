@@ -1,3 +1,4 @@
 from tests.containers import boxes
+from tests.integration.builds.conftest import base, bench
 
-__all__ = ["boxes"]
+__all__ = ["base", "bench", "boxes"]
