@@ -6,6 +6,7 @@ STAMP := $(VENV)/.ready
 UNIT ?= tests
 SECONDS ?= 120
 SEED ?= 1
+BUILDS ?= 1-200
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check fmt bench lock clean conformance conformance-cache fuzz grammar
@@ -62,6 +63,10 @@ lock: setup ## pin the dependencies anew, with and without those of development
 
 fuzz: setup ## fuzz what reads other people's bytes; SECONDS (for each target), TARGETS, SEED
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED) $(TARGETS)
+
+fuzz-diff: setup ## compare random builds with BuildKit's; BUILDS=FIRST-LAST (seeds); what differs is shrunk into fuzz-found
+	@tests/install-peers
+	FUZZ_BUILDS=$(BUILDS) FUZZ_FOUND=fuzz-found $(BIN)/python -m pytest -q --timeout=36000 tests/fuzz/test_random_builds.py
 
 grammar: setup ## write the parser tables of the Dockerfile grammar anew
 	$(BIN)/python -m builder.dockerfile.tables

@@ -95,6 +95,10 @@ def place(work: Path, cases: list[Case]) -> Workplace:
 
 @pytest.fixture(scope="module")
 def bases(work: Path, pybuild: Tool, docker: Tool) -> None:
+    make_bases(work, pybuild, docker)
+
+
+def make_bases(work: Path, pybuild: Tool, docker: Tool) -> None:
     """The same base images for both."""
     folder = work / "bases"
     folder.mkdir()
