@@ -1,5 +1,6 @@
 """Base images for a build: from the store, else from a registry or a layout; each for the platform that asks."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from builder.dockerfile.instructions import DockerfileError, Position
 from builder.errors import BuilderError
 from builder.plan.contexts import LAYOUT, split_layout
 from builder.plan.options import BaseImage
-from builder.progress import Reporter
+from builder.progress import Reporter, Step
 from builder.solver.keys import pull_key
 from registry.errors import ManifestUnknown, RegistryError
 from registry.model import Digest, Platform, Reference
@@ -88,19 +89,30 @@ class StoreBases:
         step.done()
         return found
 
+    def _fetched(self, reference: Reference, platform: Platform, step: Step) -> StoredImage:
+        """As BuildKit does: an image that is no index is taken for what it is, and a build check tells."""
+        from registry.client import pull
+
+        try:
+            pull(self.store, reference, platform=platform, progress=step)
+            return find_image(self.store, reference, platform)
+        except ManifestUnknown:
+            with suppress(RegistryError):
+                pull(self.store, reference, progress=step)
+                found = find_image(self.store, reference)
+                if found.index_digest is None:
+                    return found
+            raise
+
     def _pulled(self, reference: Reference, at: Position, platform: Platform) -> StoredImage:
         from builder.solver.turns import turn
-        from registry.client import pull
 
         step = self.reporter.start(f"[internal] pull {reference}")
         try:
             with turn(self.store.root, pull_key(reference, platform), step.update):
-                known = (
-                    None if self.request.pull else self._local(reference, platform)
-                )  # another build may have been first
-                if known is None:
-                    pull(self.store, reference, platform=platform, progress=step)
-                found = known or find_image(self.store, reference, platform)
+                # Another build may have been first.
+                known = None if self.request.pull else self._local(reference, platform)
+                found = known or self._fetched(reference, platform, step)
         except RegistryError as error:
             step.failed(str(error))
             hint = error.hint or "check the name, or pull it by hand to see more"

@@ -230,13 +230,13 @@ class _Build:
             if isinstance(vertex.op, GitOp | HttpOp) or (isinstance(vertex.op, ContextOp) and vertex.op.name):
                 return None
         bases: list[tuple[str, str, Digest]] = []
-        for (name, platform), used in self._bases.items():
+        for (name, _), used in self._bases.items():
             if name.startswith(LAYOUT):
                 return None
             reference = Reference.parse(name).tagged
             if reference.digest is None and reference.tag is not None:
                 top = self._store.manifest(reference.repository, reference.tag).digest
-                if find_image(self._store, reference.with_digest(top), platform).digest != used.digest:
+                if find_image(self._store, reference.with_digest(top), used.config.platform).digest != used.digest:
                     return None  # somebody has moved the tag meanwhile
                 bases.append((reference.repository, reference.tag, top))
         return Idle(str(main.root), main.rules, tuple(bases), self._began_ns)
