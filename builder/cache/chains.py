@@ -110,18 +110,21 @@ class Chains:
     def _matches(self, operation: Operation, contents: Contents) -> frozenset[int]:
         stack = [operation]
         while stack:
-            missing = [each.below for each in stack[-1].dependencies if each.below not in self._matched]
+            older = stack[-1].older
+            needed = [each.below for each in stack[-1].dependencies] + ([older] if older is not None else [])
+            missing = [each for each in needed if each not in self._matched]
             if missing:
                 stack += missing
                 continue
             done = stack.pop()
             if done not in self._matched:
-                self._matched[done] = frozenset(
+                found = [
                     number
                     for digest in done.digests
                     for number in self._by_digest.get(output_key(digest), ())
                     if self._is_it(self._record(number), done, contents)
-                )
+                ]
+                self._matched[done] = frozenset(found) | (self._matched[older] if older is not None else frozenset())
         return self._matched[operation]
 
     def _is_it(self, record: Record, operation: Operation, contents: Contents) -> bool:

@@ -14,7 +14,7 @@ import json
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Any
 
@@ -39,7 +39,6 @@ from registry.model import Digest, Platform
 _NANOSECONDS = 1_000_000_000
 _NOW = -1  # a timestamp: that of the copied file, or of the moment
 _MOUNTS = {"bind": 0, "secret": 1, "ssh": 2, "cache": 3, "tmpfs": 4}  # solver/pb/ops.proto, MountType
-_SHARING = {"shared": 0, "private": 1, "locked": 2}
 _NETWORKS = {"default": 0, "host": 1, "none": 2}
 _SECURITY = {"sandbox": 0, "insecure": 1}
 _EMPTY, _SKIP = -1, -1  # an input that is scratch; an output that nobody gets
@@ -73,6 +72,7 @@ class Operation:
 
     digests: tuple[str, ...] = ()
     dependencies: tuple[Dependency, ...] = ()
+    older: "Operation | None" = None  # as earlier versions have it
 
 
 class Namer:
@@ -229,55 +229,36 @@ class Namer:
         inputs = _Inputs(self)
         if inputs.number(below, "/", content=False) is None:
             return None
-        mounts: list[dict[str, Any]] = [{"dest": "/"}]
-        files = [mount for mount in op.mounts if mount.type not in {"secret", "ssh"}]
-        told = [(mount.target, self._mount(mount, vertex, inputs)) for mount in sorted(files, key=_target)]
+        mounts = self._mounts(op, vertex, inputs)
+        if mounts is None:
+            return None
+        told = _command(op, mounts)
+        dependencies = inputs.dependencies()
+        if mounts:
+            return Operation((_digest(told),), dependencies)
+        # BuildKit 0.8 said nothing of the stubs that mounts leave, nor that a root is used as a whole.
+        del (older := {**told["Exec"]["meta"]})["removeMountStubsRecursive"]
+        digest = _digest({**told, "Exec": {**told["Exec"], "meta": older}})
+        plain = tuple(replace(each, selector="") for each in dependencies)
+        return Operation((_digest(told),), dependencies, Operation((digest,), plain))
+
+    def _mounts(self, op: RunOp, vertex: Vertex, inputs: "_Inputs") -> list[dict[str, Any]] | None:
+        """All mounts as JSON, but for a lone root; None if BuildKit has none like one of them."""
+        files = sorted((mount for mount in op.mounts if mount.type not in {"secret", "ssh"}), key=_target)
+        told = [self._mount(mount, vertex, inputs) for mount in files]
         if op.scripts:
             (script,) = op.scripts
             number = inputs.number(self._inline(script, 0o755), "/", content=True)
-            told.append(("/dev/pipes/", {"input": number, "dest": "/dev/pipes/", "output": _SKIP, "readonly": True}))
+            told.append({"input": number, "dest": "/dev/pipes/", "output": _SKIP, "readonly": True})
             if len(told) > 1:
                 return None  # the order of inputs would be another one
-        env = list(op.env)
-        secrets = [mount for mount in op.mounts if mount.type == "secret"]
-        agents = [mount for mount in op.mounts if mount.type == "ssh"]
-        if any(mount is None for _, mount in told):
+        given = [
+            _given(mount) for kind in ("secret", "ssh") for mount in op.mounts if mount.type == kind and mount.target
+        ]
+        if any(mount is None for mount in told):
             return None
-        mounts += [mount for _, mount in told if mount is not None]
-        mounts += [_given(mount) for mount in (*secrets, *agents) if mount.target]
-        if agents and "SSH_AUTH_SOCK" not in dict(env):
-            env.append(("SSH_AUTH_SOCK", agents[0].target))
-        if len(mounts) == 1:
-            mounts = []
-        platform = Platform.parse(op.platform).normal
-        run = {
-            "Type": "buildkit.exec.v0",
-            "Exec": _filled(
-                {
-                    "meta": _filled(
-                        {
-                            "args": list(op.args), "env": [f"{name}={value}" for name, value in env],
-                            "cwd": op.cwd, "user": op.user,
-                            "extraHosts": [{"Host": name} for name, _ in op.hosts],
-                            "hostname": "" if op.hostname == _HOSTNAME else op.hostname,
-                            "removeMountStubsRecursive": True,
-                        }
-                    ),
-                    "mounts": [_filled(mount) for mount in mounts],
-                    "network": _NETWORKS[op.network],
-                    "security": _SECURITY[op.security],
-                    "secretenv": [
-                        _filled({"ID": mount.id, "name": mount.env, "optional": not mount.required})
-                        for mount in secrets
-                        if mount.env
-                    ],
-                }
-            ),
-            "OS": platform.os,
-            "Arch": platform.architecture,
-            **({"Variant": platform.variant} if platform.variant else {}),
-        }  # fmt: skip
-        return Operation((_digest(run),), inputs.dependencies())
+        found = [_filled(mount) for mount in (*told, *given) if mount is not None]
+        return [{"dest": "/"}, *found] if found else []
 
     def _mount(self, mount: RunMount, vertex: Vertex, inputs: "_Inputs") -> dict[str, Any] | None:
         """A mount of files, as JSON; None if BuildKit has none like it."""
@@ -290,8 +271,9 @@ class Namer:
         source: Vertex | Operation | None = origin
         path = posixpath.normpath(posixpath.join("/", mount.source)).replace("//", "/")
         if mount.type == "cache":
-            usual = mount.id == mount.target and mount.sharing == "shared"
-            told["cacheOpt"] = {"ID": f"/{mount.id}"} if usual else {}
+            identity = f"/{mount.id}" if mount.id == mount.target else mount.id  # behind a name space, maybe empty
+            usual = identity.partition("/")[2] == mount.target and mount.sharing == "shared"
+            told["cacheOpt"] = {"ID": identity} if usual else {}
             if (mount.mode, mount.uid, mount.gid) != (0o755, 0, 0) and path == "/":
                 if origin is not None:
                     return None
@@ -342,6 +324,30 @@ class _Inputs:
             )
             for (found, vertex), paths, content in zip(self._found, self._paths, self._content, strict=True)
         )
+
+
+def _command(op: RunOp, mounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """RUN as JSON, fields in BuildKit's order."""
+    env = dict(op.env)
+    agent = next((mount.target for mount in op.mounts if mount.type == "ssh"), None)
+    if agent is not None:
+        env.setdefault("SSH_AUTH_SOCK", agent)
+    secrets = [mount for mount in op.mounts if mount.type == "secret" and mount.env]
+    meta = {
+        "args": list(op.args), "env": [f"{name}={value}" for name, value in env.items()], "cwd": op.cwd,
+        "user": op.user, "extraHosts": [{"Host": name} for name, _ in op.hosts],
+        "hostname": "" if op.hostname == _HOSTNAME else op.hostname, "removeMountStubsRecursive": True,
+    }  # fmt: skip
+    command = {
+        "meta": _filled(meta), "mounts": list(mounts), "network": _NETWORKS[op.network],
+        "security": _SECURITY[op.security],
+        "secretenv": [
+            _filled({"ID": mount.id, "name": mount.env, "optional": not mount.required}) for mount in secrets
+        ],
+    }  # fmt: skip
+    platform = Platform.parse(op.platform).normal
+    told = {"Type": "buildkit.exec.v0", "Exec": _filled(command), "OS": platform.os, "Arch": platform.architecture}
+    return told | ({"Variant": platform.variant} if platform.variant else {})
 
 
 def _target(mount: RunMount) -> bytes:

@@ -69,7 +69,9 @@ def plan_mount(flag: MountFlag, words: MountWords, inputs: Inputs, ssh_number: i
         return RunMount("tmpfs", where, read_only=False, size=size_in_bytes(flag.size))
     if flag.type == "cache":
         seed = inputs.number(words.source(flag.from_)) if flag.from_ else None
-        identity = posixpath.join(words.cache_namespace, flag.id or where)
+        identity = flag.id or posixpath.normpath(target)
+        if words.cache_namespace:
+            identity = f"{words.cache_namespace}/{identity}"
         return RunMount(
             "cache", where, input=seed, source=source, id=identity, sharing=flag.sharing,
             read_only=bool(flag.read_only), mode=0o755 if mode is None else mode, uid=uid, gid=gid,

@@ -4,7 +4,8 @@
 
 DIRECTORY has buildkitd and buildctl (tests/conformance/buildkit makes them). Each case of tests/interop/cache_cases.py
 is built by BuildKit, which writes a cache to our registry, and then by us with that cache; and the other way round.
-Every step must hit. Runs as root, on loopback, in name spaces of its own.
+Every step must hit. Then one case goes through every other form of a cache.
+Runs as root, on loopback, in name spaces of its own.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from registry.model import Digest
@@ -137,6 +139,65 @@ def check(machine: Machine, name: str, text: str, *, record: bool) -> dict[str, 
     return found
 
 
+# How a cache is written by BuildKit, written by us, and read; {name} is where.
+_FORMS = {
+    "min": ("type=registry,ref={name}", "type=registry,ref={name}", "type=registry,ref={name}"),
+    "zstd": (
+        "type=registry,ref={name},mode=max,compression=zstd,force-compression=true",
+        "type=registry,ref={name},mode=max,compression=zstd,force-compression=true",
+        "type=registry,ref={name}",
+    ),
+    "index": (
+        "type=registry,ref={name},mode=max,image-manifest=false",
+        "type=registry,ref={name},mode=max",
+        "type=registry,ref={name}",
+    ),
+    "folder": (
+        "type=local,dest={folder},mode=max,tag=v1", "type=local,dest={folder},mode=max,tag=v1",
+        "type=local,src={folder},tag=v1",
+    ),
+    "inline": ("type=inline", "type=inline", "type=registry,ref={name}"),
+}  # fmt: skip
+_FORM_CASE = """\
+FROM scratch AS files
+COPY sub /sub
+FROM base
+ENV A=b
+COPY --from=files /sub /s
+RUN one
+WORKDIR /w
+COPY x.txt .
+RUN two
+"""
+
+
+# What a cache without other stages can't spare us, as we solve a stage before what copies from it.
+_OTHER_STAGE = {"min": "[files 1/1] COPY sub /sub", "inline": "[files 1/1] COPY sub /sub"}
+
+
+def check_form(machine: Machine, form: str) -> dict[str, list[str]]:
+    theirs, ours, read = _FORMS[form]
+    found: dict[str, list[str]] = {}
+    root = machine.work / "root-form"
+
+    def place(text: str, who: str) -> str:
+        return text.format(name=f"{machine.registry}/forms:{form}-{who}", folder=machine.work / f"{form}-{who}")
+
+    image = f"{machine.registry}/forms:{form}-{{}}"
+    machine.buildctl("prune", "--all")
+    output = ["--output", f"type=image,push=true,name={image.format('theirs')}"] if form == "inline" else []
+    machine.by_buildkit(_FORM_CASE, "--export-cache", place(theirs, "theirs"), *output)
+    steps = missed(machine.by_us(_FORM_CASE, root, "--cache-from", place(read, "theirs")))
+    found["here"] = [step for step in steps if step != _OTHER_STAGE.get(form)]
+    shutil.rmtree(root)
+    words = ["-t", image.format("ours"), "--push"] if form == "inline" else []
+    machine.by_us(_FORM_CASE, root, "--cache-to", place(ours, "ours"), *words)
+    machine.buildctl("prune", "--all")
+    found["there"] = missed(machine.by_buildkit(_FORM_CASE, "--import-cache", place(read, "ours")))
+    shutil.rmtree(root)
+    return found
+
+
 def keep(machine: Machine, name: str) -> None:
     """What BuildKit wrote, with all layers but those of the base image."""
 
@@ -164,8 +225,10 @@ def main() -> None:
     parser.add_argument("programs", type=Path)
     parser.add_argument("--record", action="store_true")
     parser.add_argument("cases", nargs="*")
-    asked = parser.parse_args()
-    cases: Mapping[str, str] = {name: CASES[name].replace("{web}", str(_WEB)) for name in asked.cases or CASES}
+    asked = parser.parse_intermixed_args()
+    cases: Mapping[str, str] = {
+        name: CASES[name].replace("{web}", str(_WEB)) for name in CASES if name in asked.cases or not asked.cases
+    }
     calls.unshare(calls.CLONE_NEWNET)
     with Netlink() as netlink:
         netlink.run(link_up(socket.if_nametoindex("lo")))
@@ -174,8 +237,12 @@ def main() -> None:
     try:
         machine = Machine(asked.programs.resolve(), work)
         with machine.running():
-            for name, text in cases.items():
-                found = check(machine, name, text, record=asked.record)
+            todo = [(name, partial(check, machine, name, text, record=asked.record)) for name, text in cases.items()]
+            todo += [
+                (form, partial(check_form, machine, form)) for form in _FORMS if form in asked.cases or not asked.cases
+            ]
+            for name, do in todo:
+                found = do()
                 for way, steps in found.items():
                     told = "\n".join([f"{len(steps)} steps missed", *steps]) if steps else "all steps hit"
                     sys.stdout.write(f"{name:12} {way:6} {told}\n")

@@ -116,6 +116,8 @@ RUN --mount=type=cache,target=/c,uid=5,gid=6,mode=0700 true
 RUN --mount=type=cache,target=/c,from=files,source=deep true
 RUN --mount=type=secret,id=s --mount=type=secret,id=s,env=S,target=/s,mode=0444,uid=3 true
 RUN --mount=type=secret,id=s,env=T true
+WORKDIR /w
+RUN --mount=type=cache,target=rel true
 """,
     "flags": """\
 FROM base

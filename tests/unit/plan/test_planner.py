@@ -464,6 +464,22 @@ class TestRun:
         assert (variable.env, variable.target) == ("TOKEN", "")
         assert (file.target, file.required, file.mode) == ("/run/secrets/key", True, 0o400)
 
+    @pytest.mark.parametrize(
+        ("words", "namespace", "found"),
+        [
+            ("target=/root/.cache", "", "/root/.cache"),
+            ("target=.cache/", "", ".cache"),
+            ("target=/root/.cache", "team", "team//root/.cache"),
+            ("target=/c,id=pip", "team", "team/pip"),
+        ],
+    )
+    def test_the_id_of_a_cache_is_its_target_behind_the_namespace(
+        self, plan: Planned, words: str, namespace: str, found: str
+    ) -> None:
+        arguments = {"BUILDKIT_CACHE_MOUNT_NS": namespace} if namespace else {}
+        made = plan(f"FROM debian\nWORKDIR /w\nRUN --mount=type=cache,{words} x\n", build_args=arguments)
+        assert [mount.id for mount in runs(made)[-1].mounts] == [found]
+
     def test_a_mount_over_the_root_is_refused(self, plan: Planned) -> None:
         for words in ("FROM debian\nRUN --mount=type=tmpfs,target=/ x\n", "FROM alpine\nRUN --mount=type=tmpfs x\n"):
             with pytest.raises(DockerfileError, match="other than /"):
