@@ -51,8 +51,11 @@ def write_layer(
     *,
     clamp: Clamp | None = None,
     lease: "Lease | None" = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Layer:
     """Store what `snapshot` adds to its parent. Nothing else may change it meanwhile.
+
+    `check` is called with each packed block of the archive, and may raise to end it.
 
     `clamp` is (since, epoch) in ns: times from `since` on, which this very step made, become `epoch`, in the archive
     and in the snapshot, so that the next step sees what the layer says.
@@ -60,11 +63,17 @@ def write_layer(
     Raises:
         LayerError: a name that a layer can't express. SnapshotError: overlay features that a layer can't express.
     """
-    with store.ingest(lease=lease) as blob, Packer(compression, blob.write) as packer:
-        walk = _Walk(packer, clamp, overlay=True)
-        walk.tree(snapshot.upper)
-        walk.finish()
-        diff_id = packer.finish()
+    with store.ingest(lease=lease) as blob:
+
+        def write(block: bytes | memoryview) -> int:
+            check()
+            return blob.write(block)
+
+        with Packer(compression, write) as packer:
+            walk = _Walk(packer, clamp, overlay=True)
+            walk.tree(snapshot.upper)
+            walk.finish()
+            diff_id = packer.finish()
         digest = blob.commit()
         size = blob.size
     return Layer(Descriptor(compression.media_type, digest, size), diff_id, walk.newest_ns, walk.files)

@@ -98,6 +98,7 @@ class Context:
         self.dockerfile = dockerfile
         self._cache = cache
         self._to_remove = to_remove
+        self.check: Callable[[], None] = lambda: None  # called while files are read; may raise to end that
         self._fd = open_root(root)
 
     @classmethod
@@ -408,7 +409,7 @@ class Context:
             try:
                 if not stat.S_ISREG(os.fstat(file).st_mode):
                     raise ContextError(f"{entry.path} of the build context is no longer a file", hint="build again")
-                content = Content(_sha256(file, entry.size), _capability(file))
+                content = Content(_sha256(file, entry.size, self.check), _capability(file))
                 return content, FileKey.of(os.fstat(file)) == entry.key
             finally:
                 os.close(file)
@@ -485,10 +486,11 @@ def _digest(selected: Selected, contents: Contents) -> Digest:
     return Digest.of("".join(records).encode("utf-8", "surrogateescape"))
 
 
-def _sha256(file: int, size: int) -> bytes:
+def _sha256(file: int, size: int, check: Callable[[], None]) -> bytes:
     found = hashlib.sha256()
     length = min(size + 1, _SMALL) if size < _SMALL else _SMALL
     while piece := os.read(file, length):
+        check()
         found.update(piece)
         if len(piece) < length and len(piece) == size:
             break  # a small file needs no second read to see its end

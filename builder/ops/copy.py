@@ -14,7 +14,7 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import FileIO
@@ -77,6 +77,7 @@ class CopyRequest:
     chmod: str = ""
     excludes: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)  # of archives that are unpacked
+    check: Callable[[], None] = lambda: None  # called with each file; may raise to end the copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +343,7 @@ class _Copy:
         return (found.st_uid, found.st_gid) if source.keep_owner else (0, 0)
 
     def _count(self, mtime_ns: int) -> None:
+        self._request.check()
         self.files += 1
         self.newest_ns = max(self.newest_ns, mtime_ns)
 

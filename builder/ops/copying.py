@@ -45,6 +45,7 @@ def copy_files(
             op.chown,
             op.chmod,
             op.excludes,
+            check=shop.cancellation.check,
         )
         if op.link:
             root = opened.enter_context(closing(os.open(snapshot.upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)))

@@ -55,7 +55,7 @@ class TreeFiles:
         files: dict[str, FileState] = {}
         with shop.view(self.tree, step) as root:
             sources = [Source(root, path, where=_OVERLAY, parents=selection.parents) for path in selection.paths]
-            digest = selection_digest(sources, selection.excludes, files)
+            digest = selection_digest(sources, selection.excludes, files, check=shop.cancellation.check)
         shop.selections[str(digest)] = lambda: FileMap(files)
         return digest
 
@@ -88,6 +88,7 @@ class ContextFiles:
 
     def digest(self, selection: Selection, shop: Workshop, step: Step) -> Digest:
         del step
+        self.context.check = shop.cancellation.check
         digest, files = self.context.select(selection.paths, selection.excludes, parents=selection.parents)
         shop.selections[str(digest)] = files
         return digest

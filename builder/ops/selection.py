@@ -9,7 +9,7 @@ import json
 import os
 import posixpath
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from builder.cache.filemap import FileState, content_of
 from builder.dockerfile.ignore import IgnoreRules
@@ -21,7 +21,11 @@ _CAPABILITY = "security.capability"
 
 
 def selection_digest(
-    sources: Sequence[Source], excludes: Sequence[str] = (), into: dict[str, FileState] | None = None
+    sources: Sequence[Source],
+    excludes: Sequence[str] = (),
+    into: dict[str, FileState] | None = None,
+    *,
+    check: Callable[[], None] = lambda: None,
 ) -> Digest:
     """Equal for sources that select equal content, in order. Raises ContextError: a plain path is not there.
 
@@ -29,6 +33,7 @@ def selection_digest(
         sources: what is selected.
         excludes: rules of --exclude.
         into: gets each file that counts, by its path from the root of its source.
+        check: called with each file; may raise to end it.
     """
     rules = IgnoreRules.of(excludes)
     whole = hashlib.sha256()
@@ -37,6 +42,7 @@ def selection_digest(
             # A directory is copied by its content, so its own name does not matter.
             whole.update(_framed(["found", "" if found.is_dir else found.name]))
             for item in walk(source, found, rules):
+                check()
                 if item.path or not found.is_dir:
                     described = _description(item)
                     whole.update(_framed(described))

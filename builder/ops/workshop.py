@@ -197,7 +197,9 @@ class Workshop:
             self.cancellation.check()
             times = clamp(began, newest, self.epoch)
             packing = parse_compression(self.compression)
-            written = write_layer(snapshot, self.store, packing, clamp=times, lease=self.lease)
+            written = write_layer(
+                snapshot, self.store, packing, clamp=times, lease=self.lease, check=self.cancellation.check
+            )
             newest = max(newest, written.newest_ns)
             made = MadeLayer(written.descriptor, written.diff_id, newest, self._created(newest))
             self.snapshots.commit(key, parent.on_top(made).chain or "")

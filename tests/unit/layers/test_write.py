@@ -16,6 +16,7 @@ import pytest
 from builder.errors import LayerError, SnapshotError
 from builder.layers import Compression, Layer, apply_layer, write_layer, write_tree
 from builder.snapshots import Snapshot, Snapshots
+from builder.solver.scheduler import Canceled
 from registry.model.digest import Digest
 from registry.storage import ContentStore
 
@@ -130,6 +131,20 @@ class TestEntries:
     def test_may_be_nested_as_deep_as_paths_go(self, store: ContentStore, active: Snapshot) -> None:
         os.makedirs(active.upper + "/d" * 600)
         assert len(written(store, active)) == 600
+
+    def test_are_left_where_they_are_when_the_build_ends(self, store: ContentStore, active: Snapshot) -> None:
+        (Path(active.upper) / "large").write_bytes(bytes(50 << 20))
+        pieces: list[int] = []
+
+        def check() -> None:
+            pieces.append(1)
+            if len(pieces) == 3:
+                raise Canceled("the build ends")
+
+        with pytest.raises(Canceled):
+            write_layer(active, store, GZIP, check=check)
+        assert len(pieces) == 3
+        assert list(store.blobs()) == []
 
     def test_cannot_be_called_like_a_whiteout(self, store: ContentStore, active: Snapshot) -> None:
         (Path(active.upper) / ".wh.passwd").touch()
