@@ -42,7 +42,7 @@ from builder.plan.options import BaseImage, PlanOptions
 from builder.plan.planner import Plan, make_plan
 from builder.plan.vertices import ContextOp, GitOp, HttpOp, ImageOp, RunOp, Vertex, in_order
 from builder.progress import Listener, Reporter, Warned
-from builder.solver.scheduler import VertexFailed, run_graph
+from builder.solver.scheduler import Early, VertexFailed, run_graph
 from builder.solver.solve import Solver
 from builder.times import rfc3339
 from registry.errors import RegistryError, StoreError
@@ -396,10 +396,13 @@ class _Build:
                 solver.solve,
                 workers=_WORKERS,
                 cancellation=solver.shop.cancellation,
+                early=Early(solver.begin, lambda: solver.is_working),  # a build that is all cached needs none of it
                 keep_going=self._request.keep_going,
             )
         except VertexFailed as error:
             raise explained(error, dockerfile) from error.reason
+        finally:
+            solver.leave()
 
     def _finish(self, plans: Sequence[Plan], files: Mapping[Digest, Files], solver: Solver) -> BuildResult:
         request = self._request

@@ -87,10 +87,16 @@ class Step:
         self.number = number
         self._emit = emit
         self._began = time.monotonic()
+        self._seconds: float | None = None
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self._began
+        """How long it is at it, or was until hold()."""
+        return time.monotonic() - self._began if self._seconds is None else self._seconds
+
+    def hold(self) -> None:
+        """Its work is done; the time until it can end does not count."""
+        self._seconds = self.seconds
 
     def log(self, line: str) -> None:
         self._emit(StepLog(self.number, line, self.seconds))

@@ -7,14 +7,13 @@ against the last one of the same definition in any build.
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
-from builder.cache.report import CACHED, MISSED, SKIPPED, Reason, StepReport
+from builder.cache.report import CACHED, CANCELED, MISSED, SKIPPED, Reason, StepReport
 from builder.plan.gitaddress import redacted
 from builder.plan.vertices import (
     ContextOp,
@@ -71,7 +70,6 @@ class _Entry:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.began = time.monotonic()
         self.seconds = 0.0
         self.outcome = ""
         self.reasons: tuple[Reason, ...] = ()
@@ -143,14 +141,20 @@ class Ledger:
             entry = self._entries.get(vertex.digest)
             return entry.keys if entry is not None else ()
 
-    def ended(self, vertex: Vertex, outcome: str = "") -> None:
+    def ended(self, vertex: Vertex, seconds: float, outcome: str = "") -> None:
         """`outcome`, if it is neither a hit nor a miss that went well."""
         with self._lock:
             entry = self._entries[vertex.digest]
-            entry.seconds = time.monotonic() - entry.began
+            entry.seconds = seconds
             entry.outcome = outcome or entry.outcome or MISSED
             if isinstance(vertex.op, HttpOp | GitOp) and entry.outcome == MISSED:
                 entry.reasons = (Reason("download", "fetched: it was new, or the server gave other content"),)
+
+    def gave_up(self, vertex: Digest, seconds: float) -> None:
+        """What a step stands on never came."""
+        with self._lock:
+            entry = self._entries[vertex]
+            entry.seconds, entry.outcome = seconds, CANCELED
 
     # -- what a step's key is made of
 

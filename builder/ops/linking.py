@@ -38,6 +38,11 @@ def directories_above(destination: str, below: int) -> tuple[Above, ...]:
     return tuple(found)
 
 
+def are_plain(directories: tuple[Above, ...]) -> bool:
+    """Whether they are as a copy makes them where they are missing: then the layer is the same with and without."""
+    return all((each.mode, each.uid, each.gid) == (0o755, 0, 0) for each in directories)
+
+
 def dress(upper: int, above: tuple[Above, ...]) -> None:
     """Make directories of the new layer look like those below."""
     for directory in above:

@@ -63,11 +63,10 @@ def run_command(
 
 
 def _run(op: RunOp, spec: ContainerSpec, fds: Sequence[int], shop: Workshop, step: Step) -> None:
-    log = OutputLog(shop.logs / f"{step.number}.log", step.log)
     shop.cancellation.check()
-    for device in op.devices:
-        step.log(f"warning: there is no device {device}: the step runs without it")
-    with log, open(os.devnull, "rb") as nothing:
+    with OutputLog(shop.logs / f"{step.number}.log", step.log) as log, open(os.devnull, "rb") as nothing:
+        for device in op.devices:
+            log.write(f"warning: there is no device {device}: the step runs without it\n".encode())
         reading, writing = os.pipe()
         with closing(reading):
             with closing(writing):

@@ -39,6 +39,14 @@ class Secret:
     variable: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A layer whose snapshot has no name yet."""
+
+    snapshot: "Snapshot"
+    layer: MadeLayer
+
+
 @dataclass
 class Workshop:
     """The surroundings of one build. Used by several threads at once."""
@@ -186,27 +194,53 @@ class Workshop:
             change: does the work, leaves nothing mounted, and says how new its newest input is (ns; 0 if it has none).
             oldest_ns: how old the layer's own times may be; None: as the newest of the file system below.
         """
+        below = self.unpacked(parent, step)
+        oldest = parent.newest_ns if oldest_ns is None else oldest_ns
+        draft = self._drafted(below, change, oldest)
+        with self._dropping(draft.snapshot):
+            self.snapshots.commit(draft.snapshot.key, parent.on_top(draft.layer).chain or "")
+        return draft.layer
+
+    def draft_layer(self, change: "Callable[[Snapshot], int]", oldest_ns: int) -> "Draft":
+        """As make_layer(), for a change that sees nothing below: it can be put on whatever there will be.
+
+        The caller puts or drops it.
+        """
+        return self._drafted(None, change, oldest_ns)
+
+    def put(self, draft: "Draft", parent: Tree, step: Step) -> None:
+        """Have a snapshot of the draft's layer on `parent`, which none of its files is touched for."""
+        below = self.unpacked(parent, step)
+        with self._dropping(draft.snapshot):
+            self.snapshots.commit(draft.snapshot.key, parent.on_top(draft.layer).chain or "", onto=below)
+
+    def drop(self, draft: "Draft") -> None:
+        self._drop(draft.snapshot)
+
+    def _drafted(self, below: str | None, change: "Callable[[Snapshot], int]", oldest_ns: int) -> "Draft":
         from builder.layers import write_layer
 
-        below = self.unpacked(parent, step)
-        key = f"build-{uuid4().hex}"
-        snapshot = self.snapshots.prepare(key, below)
-        try:
+        snapshot = self.snapshots.prepare(f"build-{uuid4().hex}", below)
+        with self._dropping(snapshot):
             began = _stamped(snapshot.work)
-            newest = max(parent.newest_ns if oldest_ns is None else oldest_ns, change(snapshot))
-            self.cancellation.check()
+            newest = max(oldest_ns, change(snapshot))
+            check = self.cancellation.check
+            check()
             times = clamp(began, newest, self.epoch)
             packing = parse_compression(self.compression)
-            written = write_layer(
-                snapshot, self.store, packing, clamp=times, lease=self.lease, check=self.cancellation.check
-            )
+            written = write_layer(snapshot, self.store, packing, clamp=times, lease=self.lease, check=check)
             newest = max(newest, written.newest_ns)
             made = MadeLayer(written.descriptor, written.diff_id, newest, self._created(newest))
-            self.snapshots.commit(key, parent.on_top(made).chain or "")
+        return Draft(snapshot, made)
+
+    @contextlib.contextmanager
+    def _dropping(self, snapshot: "Snapshot") -> Iterator[None]:
+        """Drop it if the body fails."""
+        try:
+            yield
         except BaseException:
             self._drop(snapshot)
             raise
-        return made
 
     def _drop(self, snapshot: "Snapshot") -> None:
         """Files before the row: on a full disk the row can't even be deleted until they are gone."""

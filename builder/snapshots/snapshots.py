@@ -214,11 +214,7 @@ class Snapshots:
             if below is not None:
                 db.execute("UPDATE snapshot SET used = ? WHERE id = ?", (time.time(), below))
             lower = self._lower(db, parent)
-            if len(lower) > _MOST_LOWER:
-                raise SnapshotError(
-                    f"{len(lower)} layers are more than overlayfs lays over each other",
-                    hint=f"join instructions of the Dockerfile: an image can have {_MOST_LOWER} layers",
-                )
+            _check_depth(lower)
             crash_point("snapshot-inserted")
         crash_point("snapshot-row")
         found = self._snapshot(number or 0, key, parent, lower)
@@ -288,15 +284,21 @@ class Snapshots:
             db.execute("UPDATE snapshot SET used = ? WHERE id = ?", (time.time(), self._committed(db, name)))
             return self._lower(db, name)
 
-    def commit(self, key: str, name: str) -> None:
+    def commit(self, key: str, name: str, *, onto: str | None = None) -> None:
         """Make an active snapshot immutable under `name`. If that name exists already, the new one is dropped.
 
-        The caller has unmounted it. Raises SnapshotError if `key` is not active.
+        The caller has unmounted it. With `onto` it is put on that committed snapshot, having stood on nothing so far;
+        none of its files is touched. Raises SnapshotError if `key` is not active, or `onto` not there.
         """
         with self._transaction() as db:
             row = db.execute("SELECT id FROM snapshot WHERE key = ? AND NOT committed", (key,)).fetchone()
             if row is None:
                 raise SnapshotError(f"there is no active snapshot {key}")
+            if onto is not None:
+                db.execute("UPDATE snapshot SET parent = ? WHERE id = ?", (self._committed(db, onto), row[0]))
+                lower = self._lower(db, onto)
+                _check_depth(lower)
+                copy_root_attributes(lower[0], f"{self.root}/{row[0]}/fs")
             taken = db.execute("SELECT 1 FROM snapshot WHERE key = ?", (name,)).fetchone() is not None
             if taken:
                 db.execute("DELETE FROM snapshot WHERE id = ?", row)
@@ -394,6 +396,14 @@ class Snapshots:
 
     def _snapshot(self, number: int, key: str, parent: str | None, lower: tuple[str, ...]) -> Snapshot:
         return Snapshot(key, parent, lower, f"{self.root}/{number}/fs", f"{self.root}/{number}/work")
+
+
+def _check_depth(lower: tuple[str, ...]) -> None:
+    if len(lower) > _MOST_LOWER:
+        raise SnapshotError(
+            f"{len(lower)} layers are more than overlayfs lays over each other",
+            hint=f"join instructions of the Dockerfile: an image can have {_MOST_LOWER} layers",
+        )
 
 
 def _make(path: str, mode: int) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from builder.errors import BuilderError
@@ -18,6 +19,7 @@ from builder.plan.vertices import Vertex, in_order
 from registry.model import Digest
 
 Result = TypeVar("Result")
+_POLL = 0.1  # seconds between two looks at whether steps may begin early
 
 
 class Canceled(BuilderError):
@@ -84,7 +86,18 @@ class Cancellation:
 
 
 Solve = Callable[[Vertex, Sequence[Result]], Result]
-Begin = Callable[[Vertex, Sequence[Result]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Early(Generic[Result]):
+    """How to begin a vertex that `begins_early` while its first input is not there yet.
+
+    `begin` is given the results of the others. It is called when nothing can be solved, at most once for a vertex, and
+    not while that is solved. `may_begin` says whether it is time for any of that; it is asked again and again.
+    """
+
+    begin: Callable[[Vertex, Sequence[Result]], None]
+    may_begin: Callable[[], bool] = lambda: True
 
 
 def run_graph(
@@ -93,7 +106,7 @@ def run_graph(
     *,
     workers: int,
     cancellation: Cancellation | None = None,
-    begin: Begin[Result] | None = None,
+    early: Early[Result] | None = None,
     keep_going: bool = False,
 ) -> Mapping[Digest, Result]:
     """Solve `roots` and all they need.
@@ -103,17 +116,16 @@ def run_graph(
         solve: does one vertex, given the results of its inputs; called from several threads.
         workers: how many at a time.
         cancellation: is canceled when something fails.
-        begin: does what can be done of a vertex that `begins_early` while its first input is not there yet, given the
-            results of the others; called when nothing can be solved, at most once, and never while it is solved.
+        early: begins vertices before they can be solved.
         keep_going: after a VertexFailed, go on with what does not need that vertex.
 
     Returns:
         The result of every vertex, by its digest.
 
     Raises:
-        The first error that `solve` or `begin` raised; KeyboardInterrupt.
+        The first error that `solve` or `early` raised; KeyboardInterrupt.
     """
-    return _Run(roots, solve, begin, cancellation or Cancellation(), keep_going=keep_going).run(workers)
+    return _Run(roots, solve, early, cancellation or Cancellation(), keep_going=keep_going).run(workers)
 
 
 class _Run(Generic[Result]):
@@ -123,14 +135,14 @@ class _Run(Generic[Result]):
         self,
         roots: Sequence[Vertex],
         solve: Solve[Result],
-        begin: Begin[Result] | None,
+        early: Early[Result] | None,
         cancellation: Cancellation,
         *,
         keep_going: bool,
     ) -> None:
         vertices = list(in_order(roots))
         self._solve = solve
-        self._begin = begin
+        self._beginner = early
         self._cancellation = cancellation
         self._keep_going = keep_going
         self._changed = threading.Condition()
@@ -214,25 +226,25 @@ class _Run(Generic[Result]):
             while self._left and self._error is None:
                 if self._ready:
                     return self._ready.popleft(), False
-                while self._early:
+                while self._early and self._beginner is not None and self._beginner.may_begin():
                     vertex = self._early.popleft()
                     if self._can_begin(vertex):
                         self._beginning.add(vertex.digest)
                         return vertex, True
-                self._changed.wait()
+                self._changed.wait(_POLL if self._early else None)
             return None
 
     def _can_begin(self, vertex: Vertex) -> bool:
         """Whether the file system that it stands on is all that it waits for."""
-        if self._begin is None or not vertex.begins_early or vertex.digest not in self._left:
+        if self._beginner is None or not vertex.begins_early or vertex.digest not in self._left:
             return False
         below, *others = vertex.inputs
         missing = self._missing[vertex.digest]
         return missing == {below.digest} and below.digest not in {each.digest for each in others}
 
     def _begun(self, vertex: Vertex) -> None:
-        assert self._begin is not None, "nothing is begun early without it"
-        self._begin(vertex, [self._results[below.digest] for below in vertex.inputs[1:]])
+        assert self._beginner is not None, "nothing is begun early without it"
+        self._beginner.begin(vertex, [self._results[below.digest] for below in vertex.inputs[1:]])
         with self._changed:
             self._beginning.discard(vertex.digest)
             if not self._missing[vertex.digest]:

@@ -5,8 +5,10 @@ Promises: a step whose layer is in the cache mounts nothing and unpacks nothing.
 Not here: the order of vertices (scheduler.py), what a step does (ops/).
 """
 
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from builder.cache.report import CANCELED, FAILED
 from builder.errors import BuilderError
 from builder.ops.files import ContextFiles, Files, LateFiles, Selection, TreeFiles
 from builder.ops.packing import packed
-from builder.ops.workshop import Workshop
+from builder.ops.workshop import Draft, Workshop, closing
 from builder.plan.vertices import (
     ContextOp,
     CopyOp,
@@ -28,7 +30,7 @@ from builder.plan.vertices import (
     SourcePath,
     Vertex,
 )
-from builder.progress import Reporter, Step
+from builder.progress import Event, Reporter, Step
 from builder.snapshots import Snapshot
 from builder.solver.keys import fast_key, slow_key
 from builder.solver.results import MadeLayer, Tree
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from builder.ops.linking import Above
 
 StepOp = CopyOp | RunOp | MkdirOp
+_PLAIN = "linked to plain directories"  # in keys, in the place of the file system below
 
 
 @dataclass
@@ -54,10 +57,17 @@ class _Look:
     parent: Tree
     names: list[str | None]  # of its sources
     linked: bool = False
-    keys: list[Digest] = field(default_factory=list)  # that were asked for; the last one is told by content alone
+    keys: list[Digest] = field(default_factory=list)  # that were asked for, those that cost more later
+    plain_keys: list[Digest] = field(default_factory=list)  # the same, of a linked copy to plain directories
     contents: list[Digest] = field(default_factory=list)
     above: "tuple[Above, ...]" = ()
     layer: MadeLayer | None = None
+    draft: Draft | None = None  # or it was made already
+
+    @property
+    def last(self) -> Digest:
+        """The key that was asked for last. If nothing was found, it is one that equal work has in every build."""
+        return (self.plain_keys or self.keys)[-1]
 
 
 @dataclass
@@ -73,6 +83,10 @@ class Solver:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self.is_working = False  # something is done, and not just looked up
+        self._selected: dict[Digest, list[Digest]] = {}  # contents of vertices' sources that were looked at early
+        self._begun: dict[Digest, Step] = {}  # linked copies that were done before there was anything below them
+        self._drafts: dict[Digest, Draft] = {}  # … and what they gave
         self._foreign: set[Digest] = set()  # keys found in other machines' caches
 
     def solve(self, vertex: Vertex, inputs: Sequence[Files]) -> Files:
@@ -92,25 +106,103 @@ class Solver:
         if isinstance(vertex.op, ContextOp):
             return self.open_context(vertex.op.name)
         self.shop.cancellation.check()
+        step = self._begun.pop(vertex.digest, None) or self._started(vertex)
+        with self._told(vertex, step):
+            found, cached = self._solve(vertex, inputs, step)
+        step.done(cached=cached)
+        self.ledger.ended(vertex, step.seconds)
+        return found
+
+    def begin(self, vertex: Vertex, sources: Sequence[Files]) -> None:
+        """For run_graph: look at sources whose content must be known in any case, and do a COPY --link.
+
+        Raises:
+            VertexFailed: a source is not there, or can't be copied. Canceled: the build ends.
+        """
+        op, names = vertex.op, [source.name for source in sources]
+        alone = isinstance(op, CopyOp) and _needs_nothing_below(op)
+        if not isinstance(op, CopyOp | RunOp) or not (alone or None in names):
+            return
+        if alone and (fast := fast_key(op, _PLAIN, names, self.shop.epoch)) is not None and self._known(fast, vertex):
+            return
+        try:
+            contents = self._contents(op, sources, Step(0, _ignore))
+        except Exception:
+            self.shop.cancellation.check()
+            with self._told(vertex, self._started(vertex)):
+                raise
+        self._selected[vertex.digest] = contents
+        if isinstance(op, CopyOp) and alone:
+            self._copy_early(vertex, op, sources, contents)
+
+    def leave(self) -> None:
+        """Put away what was begun and not needed in the end, for what it stands on failed."""
+        while self._begun:
+            digest, step = self._begun.popitem()
+            step.canceled()
+            self.ledger.gave_up(digest, step.seconds)
+        while self._drafts:
+            self.shop.drop(self._drafts.popitem()[1])
+
+    def _copy_early(self, vertex: Vertex, op: CopyOp, sources: Sequence[Files], contents: list[Digest]) -> None:
+        """Do a linked copy as it comes out over directories that are plain or missing, which they mostly are."""
+        names, epoch = [source.name for source in sources], self.shop.epoch
+        key = slow_key(op, _PLAIN, contents, epoch)
+        if self._known(key, vertex) is not None:
+            return
+        step = self._started(vertex)
+        with self._told(vertex, step), nullcontext() if vertex.no_cache else self.shop.alone(key, step):
+            if self._known(key, vertex) is None:
+                draft = self._plain_draft(op, sources, step)
+                if draft is not None:
+                    self._drafts[vertex.digest] = draft
+                    parts = self.ledger.parts(vertex, ["", *names], contents, epoch)
+                    self._keep(draft.layer, vertex, parts, *self._plain_keys(op, names, contents))
+        step.update("copied", "and waits for what is below")
+        step.hold()
+        self._begun[vertex.digest] = step
+
+    def _plain_draft(self, op: CopyOp, sources: Sequence[Files], step: Step) -> Draft | None:
+        """The layer of a linked copy, on nothing; None if it would be another one on plain directories."""
+        from builder.ops.copying import copy_files
+        from builder.ops.linking import are_plain, directories_above
+
+        shop, plain = self.shop, True
+
+        def change(snapshot: Snapshot) -> int:
+            nonlocal plain
+            newest = copy_files(op, sources, snapshot, shop, step)
+            with closing(os.open(snapshot.upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as root:
+                plain = are_plain(directories_above(op.destination, root))
+            return newest
+
+        draft = shop.draft_layer(change, self._floor())
+        if not plain:
+            shop.drop(draft)
+        return draft if plain else None
+
+    def _started(self, vertex: Vertex) -> Step:
         step = self.reporter.start(vertex.name)
         self.ledger.began(vertex, step.number)
+        return step
+
+    @contextmanager
+    def _told(self, vertex: Vertex, step: Step) -> Iterator[None]:
+        """Say how a step ends if it does not end well. Raises VertexFailed for what the user can act on."""
         try:
-            found, cached = self._solve(vertex, inputs, step)
+            yield
         except Canceled:
             step.canceled()
-            self.ledger.ended(vertex, CANCELED)
+            self.ledger.ended(vertex, step.seconds, CANCELED)
             raise
         except (BuilderError, RegistryError, RunnerError, OSError) as error:
             step.failed(str(error).partition("\n")[0])
-            self.ledger.ended(vertex, FAILED)
+            self.ledger.ended(vertex, step.seconds, FAILED)
             raise VertexFailed(vertex, error) from error
         except BaseException as error:
             step.failed(type(error).__name__)
-            self.ledger.ended(vertex, FAILED)
+            self.ledger.ended(vertex, step.seconds, FAILED)
             raise
-        step.done(cached=cached)
-        self.ledger.ended(vertex)
-        return found
 
     def _solve(self, vertex: Vertex, inputs: Sequence[Files], step: Step) -> tuple[Files, bool]:
         match vertex.op:
@@ -143,10 +235,10 @@ class Solver:
         below, *sources = inputs
         assert isinstance(below, TreeFiles), "a step stands on a file system"
         look = self._look(vertex, op, below.tree, sources, step)
-        if look.layer is None and not vertex.no_cache:
-            with self.shop.alone(look.keys[-1], step):
+        if look.layer is None and look.draft is None and not vertex.no_cache:
+            with self.shop.alone(look.last, step):
                 # Whoever did the same meanwhile was first: its layer, and its time, are the result for all.
-                look.layer = self._known(look.keys[-1], vertex) or self._by_buildkit(vertex, look)
+                look.layer = self._known(look.last, vertex) or self._by_buildkit(vertex, look)
                 layer, cached = self._settle(vertex, op, look, sources, step)
         else:
             layer, cached = self._settle(vertex, op, look, sources, step)
@@ -156,7 +248,7 @@ class Solver:
             self.made[vertex.digest] = layer
         return TreeFiles(below.tree.on_top(layer)), cached
 
-    def _look(self, vertex: Vertex, op: StepOp, parent: Tree, sources: Sequence[Files], step: Step) -> "_Look":
+    def _look(self, vertex: Vertex, op: StepOp, parent: Tree, sources: Sequence[Files], step: Step) -> _Look:
         """Find the step's layer in the cache, by what costs least first."""
         epoch = self.shop.epoch
         names = [source.name for source in sources]
@@ -166,38 +258,70 @@ class Solver:
             look.keys.append(fast)
             look.layer = self._known(fast, vertex)
         if look.layer is None and not isinstance(op, MkdirOp) and (sources or linked):
-            look.contents = self._contents(op, sources, step)
+            look.contents = self._selected.get(vertex.digest) or self._contents(op, sources, step)
             look.keys.append(slow_key(op, parent.chain, look.contents, epoch))
-            look.layer = self._known(look.keys[-1], vertex)
+            look.layer = self._known(look.last, vertex)
             if look.layer is None and isinstance(op, CopyOp) and linked:
-                look.above = self._above(op, parent, step)
-                look.keys.append(slow_key(op, f"linked {look.above}", look.contents, epoch))
-                look.layer = self._known(look.keys[-1], vertex)
+                self._look_beside(vertex, op, look, step)
+        if (draft := self._drafts.pop(vertex.digest, None)) is not None:
+            if look.plain_keys and (look.layer is None or look.layer == draft.layer):
+                look.draft, look.layer = draft, None
+            else:
+                self.shop.drop(draft)
         return look
 
+    def _look_beside(self, vertex: Vertex, op: CopyOp, look: _Look, step: Step) -> None:
+        """Find the layer of a linked copy that was made for another file system."""
+        from builder.ops.linking import are_plain
+
+        look.above = self._above(op, look.parent, step)
+        look.keys.append(slow_key(op, f"linked {look.above}", look.contents, self.shop.epoch))
+        look.layer = self._known(look.last, vertex)
+        if look.layer is None and _needs_nothing_below(op) and are_plain(look.above):
+            look.plain_keys += self._plain_keys(op, look.names, look.contents)
+            look.layer = self._known(look.last, vertex)
+
+    def _plain_keys(self, op: CopyOp, names: Sequence[str | None], contents: Sequence[Digest]) -> list[Digest]:
+        fast = fast_key(op, _PLAIN, names, self.shop.epoch)
+        return [*([] if fast is None else [fast]), slow_key(op, _PLAIN, contents, self.shop.epoch)]
+
     def _settle(
-        self, vertex: Vertex, op: StepOp, look: "_Look", sources: Sequence[Files], step: Step
+        self, vertex: Vertex, op: StepOp, look: _Look, sources: Sequence[Files], step: Step
     ) -> tuple[MadeLayer, bool]:
         """The layer that was found, or a new one; noted under every key that it was not known by."""
-        shop, keys, layer, parent = self.shop, look.keys, look.layer, look.parent
-        foreign = keys[-1] in self._foreign
-        if layer is not None and len(keys) == 1 and not foreign:
-            self.ledger.hit(vertex, keys[0])
+        shop, layer, parent = self.shop, look.layer, look.parent
+        foreign = look.last in self._foreign
+        if layer is not None and len(look.keys) == 1 and not foreign:
+            self.ledger.hit(vertex, look.last)
             return packed(layer, shop.compression, shop.store, shop.lease), True
         # What lies below a linked layer is no reason to make it again.
         parts = self.ledger.parts(vertex, ["" if look.linked else parent.chain, *look.names], look.contents, shop.epoch)
         if layer is not None:
+            keys = [*look.keys, *look.plain_keys]
             self.ledger.hit(vertex, *reversed(keys))
             self._keep(layer, vertex, parts, *(keys if foreign else keys[:-1]))
             return packed(layer, shop.compression, shop.store, shop.lease), True
-        self.ledger.missed(vertex, parts, self._selected)
-        change = self._change(op, sources, parent, step, look.above)
-        layer = shop.make_layer(parent, step, change, self._floor() if look.linked else None)
+        self.ledger.missed(vertex, parts, self._files_of)
+        self.is_working = True
+        layer = self._made(op, look, sources, step)
+        keys = [*look.keys, *look.plain_keys]
         self._keep(layer, vertex, parts, *keys)
         self.ledger.made(vertex, *reversed(keys))
         return layer, False
 
-    def _selected(self, digest: str) -> "FileMap | None":
+    def _made(self, op: StepOp, look: _Look, sources: Sequence[Files], step: Step) -> MadeLayer:
+        """The step's layer, new."""
+        shop, parent, draft = self.shop, look.parent, look.draft
+        if draft is None and look.plain_keys and isinstance(op, CopyOp):
+            draft = self._plain_draft(op, sources, step)
+        if draft is not None:
+            shop.put(draft, parent, step)
+            return draft.layer
+        look.plain_keys.clear()  # it gives plain directories another mode: what was there before matters
+        change = self._change(op, sources, parent, step, look.above)
+        return shop.make_layer(parent, step, change, self._floor() if look.linked else None)
+
+    def _files_of(self, digest: str) -> "FileMap | None":
         files = self.shop.selections.get(digest)
         return None if files is None else files()
 
@@ -266,7 +390,7 @@ class Solver:
         """From a cache of --cache-from, by BuildKit's key."""
         layer = self.foreign.find(vertex, look.parent) if self.foreign is not None else None
         if layer is not None:
-            self._foreign.add(look.keys[-1])
+            self._foreign.add(look.last)
         return layer
 
     def _keep(self, layer: MadeLayer, vertex: Vertex, parts: "Parts", *keys: Digest) -> None:
@@ -279,3 +403,13 @@ class Solver:
     def _floor(self) -> int:
         """The oldest time that files of a step get."""
         return OLDEST_NS if self.shop.epoch is None else min(OLDEST_NS, self.shop.epoch * NANOSECONDS)
+
+
+def _needs_nothing_below(op: CopyOp) -> bool:
+    """Whether a copy gives the same layer on any plain directories: those that it makes are root's and 0755."""
+    is_roots = all(part in {"", "0", "root"} for part in op.chown.split(":"))
+    return op.link and is_roots and op.chmod in {"", "755", "0755"}
+
+
+def _ignore(event: Event) -> None:
+    del event

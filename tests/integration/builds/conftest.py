@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from builder.build import Builder, BuildRequest, BuildResult
-from builder.progress import Event, StepDone, StepLog, StepStarted
+from builder.progress import Event, Listener, StepDone, StepLog, StepStarted
 from registry.archive.unpacking import Limits, unpacked
 from registry.model import Digest, ImageConfig, Manifest, Reference, parse_manifest
 from registry.storage import ContentStore
@@ -106,14 +106,20 @@ class Bench:
         *,
         tags: Sequence[str] = (),
         files: Mapping[str, str | bytes] | None = None,
+        listener: Listener = lambda event: None,
         **words: object,
     ) -> Built:
         """Build without a network, unless told otherwise."""
+
+        def listen(event: Event) -> None:
+            self.events.append(event)
+            listener(event)
+
         self.write({"Dockerfile": dockerfile, **(files or {})})
         self.events = []
         options = {"network": "none", "context": str(self.context), **words}
         request = BuildRequest(tags=tuple(Reference.parse(tag).tagged for tag in tags), **options)
-        result = Builder(self.root, self.store).build(request, self.events.append)
+        result = Builder(self.root, self.store).build(request, listen)
         return Built(result, list(self.events), self.store)
 
     @property

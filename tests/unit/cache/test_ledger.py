@@ -64,11 +64,11 @@ class Built:
                 else:
                     ledger.missed(vertex, parts, self.files.get)
                     if fail and fail in vertex.name:
-                        ledger.ended(vertex, "failed")
+                        ledger.ended(vertex, 0.0, "failed")
                         break
                     self.store.cache_put(key, json.dumps({"parts": to_json(parts)}).encode())
                     ledger.made(vertex, key)
-            ledger.ended(vertex)
+            ledger.ended(vertex, 0.0)
         ledger.keep()
         return {step.name.partition("] ")[2]: step for step in ledger.steps()}
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from builder.plan.vertices import CopyOp, MkdirOp, ScratchOp, SourcePath, Vertex
-from builder.solver.scheduler import Canceled, Cancellation, VertexFailed, run_graph
+from builder.solver.scheduler import Canceled, Cancellation, Early, VertexFailed, run_graph
 
 
 def mkdir(path: str, *inputs: Vertex) -> Vertex:
@@ -179,7 +179,7 @@ class TestBeginningEarly:
             begun.set()
 
         source = mkdir("/source", Vertex(ScratchOp()))
-        run_graph([copy("/copy", mkdir("/slow", SCRATCH), source)], solve, workers=2, begin=begin)
+        run_graph([copy("/copy", mkdir("/slow", SCRATCH), source)], solve, workers=2, early=Early(begin))
         assert order == ["", "/source", "begin /copy with ['/source']", "/slow", "/copy"]
 
     def test_a_linked_copy_of_a_heredoc_needs_nothing_to_begin(self) -> None:
@@ -189,7 +189,7 @@ class TestBeginningEarly:
             assert vertex.name != "/slow" or begun.wait(20)
 
         top = copy("/linked", mkdir("/slow", SCRATCH), link=True)
-        run_graph([top], solve, workers=2, begin=lambda vertex, others: begun.set())
+        run_graph([top], solve, workers=2, early=Early(lambda vertex, others: begun.set()))
 
     def test_it_is_not_solved_before_its_beginning_is_over(self) -> None:
         begins, slow_done, order = threading.Event(), threading.Event(), list[str]()
@@ -205,13 +205,30 @@ class TestBeginningEarly:
             assert slow_done.wait(20)
             order.append("begun")
 
-        run_graph([copy("/linked", mkdir("/slow", SCRATCH), link=True)], solve, workers=2, begin=begin)
+        run_graph([copy("/linked", mkdir("/slow", SCRATCH), link=True)], solve, workers=2, early=Early(begin))
         assert order.index("begun") < order.index("/linked")
 
     def test_nothing_is_begun_early_while_something_can_be_solved(self) -> None:
         begun: list[str] = []
         top = copy("/linked", mkdir("/below", SCRATCH), link=True)
-        run_graph([top], lambda vertex, inputs: None, workers=1, begin=lambda vertex, others: begun.append(vertex.name))
+        run_graph(
+            [top], lambda vertex, inputs: None, workers=1, early=Early(lambda vertex, others: begun.append(vertex.name))
+        )
+        assert begun == []
+
+    def test_nothing_is_begun_before_it_is_time(self) -> None:
+        begun: list[str] = []
+        asked = threading.Event()
+
+        def may_begin() -> bool:
+            asked.set()
+            return False
+
+        def solve(vertex: Vertex, inputs: Sequence[None]) -> None:
+            assert vertex.name != "/slow" or asked.wait(20)
+
+        top = copy("/linked", mkdir("/slow", SCRATCH), link=True)
+        run_graph([top], solve, workers=2, early=Early(lambda vertex, others: begun.append(vertex.name), may_begin))
         assert begun == []
 
     def test_a_failure_there_is_one_of_the_step(self) -> None:
@@ -228,5 +245,5 @@ class TestBeginningEarly:
 
         top = copy("/linked", mkdir("/slow", SCRATCH), link=True)
         with pytest.raises(VertexFailed, match="no such file"):
-            run_graph([top], solve, workers=2, begin=begin, keep_going=True)
+            run_graph([top], solve, workers=2, early=Early(begin), keep_going=True)
         assert done == ["", "/slow"]
