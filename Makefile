@@ -9,7 +9,7 @@ SEED ?= 1
 BUILDS ?= 1-200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench lock clean conformance conformance-cache fuzz grammar
+.PHONY: help setup demo test check fmt bench lock clean conformance conformance-cache fuzz fuzz-diff grammar
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -26,6 +26,14 @@ def dockerfiles() -> Iterator[bytes]:
                 yield f"FROM scratch\n{text}\n".encode("utf-8", "surrogatepass")
 
 
+def told_files() -> Iterator[bytes]:
+    """Of each instruction what targets.planning makes of the words that may follow; and the files of the tests."""
+    for first in range(18):
+        for word in range(18, 96):
+            yield bytes((0, first, word, 27, 18, 28, 4, first, word, 30, 22, word, 23, 28))
+    yield from dockerfiles()
+
+
 def words() -> Iterator[bytes]:
     for text in _texts("expand"):
         yield text.encode("utf-8", "surrogatepass")

@@ -24,15 +24,19 @@ from builder.dockerfile.parser import _Reader, parse_dockerfile
 from builder.errors import ContextError, LayerError
 from builder.layers import apply_layer
 from builder.layers.apply import inside
+from builder.plan.options import BaseImage, PlanOptions
+from builder.plan.planner import make_plan
 from builder.snapshots import Snapshot
 from builder.snapshots.trees import remove_tree
 from registry.archive.reader import TarReader, starts_archive
 from registry.archive.tarformat import BLOCK, END, Entry, Kind, encode
 from registry.archive.unpacking import Limits, unpacked
 from registry.errors import ArchiveError
+from registry.model import Platform
 from runner.kernel import calls
 from runner.kernel.mounts import attach, bind
 from tests.fuzz import seeds
+from tests.unit.plan.conftest import KnownImages
 
 _SMALL = Limits(size=1 << 24, free=1 << 22, entries=2000)
 _ENDS = re.compile(r"[\\`][ \t]*$")
@@ -123,6 +127,46 @@ def _check_checks(parsed: Dockerfile) -> None:
             raise
         return
     assert all(finding.at.line >= 1 for finding in found)
+
+
+def planning(data: bytes) -> None:
+    """A file that parses has a plan, always the same one, or an error with its line."""
+    try:
+        parsed = parse_dockerfile(_told_file(data[1:]) if data[:1] == b"\0" else data)
+        plan = make_plan(parsed, PlanOptions(build_args={"GIVEN": "1"}), _AnyImage())
+    except DockerfileError as error:
+        _check_error(error)
+        return
+    again = make_plan(parsed, PlanOptions(build_args={"GIVEN": "1"}), _AnyImage())
+    assert plan.result.digest == again.result.digest
+    assert plan.config == again.config
+
+
+def _told_file(data: bytes) -> str:
+    """A file told in a byte a word, so that mutations make others that parse."""
+    return "FROM a AS b\nARG a=x\n" + "".join(_PIECES[byte % len(_PIECES)] for byte in data) + "\n"
+
+
+_PIECES = (
+    "\nFROM ", "\nARG ", "\nENV ", "\nLABEL ", "\nRUN ", "\nCOPY ", "\nADD ", "\nWORKDIR ", "\nUSER ", "\nVOLUME ",
+    "\nEXPOSE ", "\nCMD ", "\nENTRYPOINT ", "\nSHELL ", "\nHEALTHCHECK ", "\nSTOPSIGNAL ", "\nONBUILD ",
+    "\nMAINTAINER ", " ", " ", " ", "=", ",", "/", ":", "-", ".", "a", "b", "c", "0", "1", "9999999999", "é", "'",
+    '"', "\\", "$", "${", "}", "$a", "${b:-", "${c:?", "#", "%", "*", "[", "]", '["a", "b"]', "<<E", "\nE\n",
+    "--from=", "--chown=", "--chmod=", "--mount=", "type=", "cache", "bind", "tmpfs", "secret", "ssh", ",target=",
+    ",source=", ",from=", ",id=", ",uid=", ",size=", ",mode=", ",env=", "--link ", "--parents ", "--exclude=",
+    "--checksum=", "--network=", "host", "none", "--security=", "--platform=", "linux/", "amd64", "scratch", "AS ",
+    "http://", "https://a/b.git#", "git@a:", "?", "sha256:", "--interval=", "--retries=", "5s", "CMD ", "NONE", "80",
+    "/tcp", "SIG", "TERM", "@", "..", "\x01", "\t",
+)  # fmt: skip
+
+
+class _AnyImage(KnownImages):
+    """There is an image of any name, and it has triggers."""
+
+    def resolve(self, name: str, at: Position, platform: Platform) -> BaseImage:
+        if name not in self.images:
+            self.add(name, env=("PATH=/bin", "IN=base"), on_build=("RUN echo $IN", "COPY a /a"), working_dir="/w")
+        return super().resolve(name, at, platform)
 
 
 VARIABLES = {"a": "value", "b": "", "c": "$a 'x' *?", "d": "/usr/local/lib:/usr/lib" * 3, "e": "x" * 1000}
@@ -317,6 +361,7 @@ _OPERATORS = ("${a", ":-", ":+", ":?", "##", "%%", "//", "}", "\\", "$a", "$c", 
 TARGETS = {
     "lines": Target(lines, seeds.dockerfiles, 6_000, words=_INSTRUCTIONS),
     "grammar": Target(grammar, seeds.dockerfiles, 4_000, words=_INSTRUCTIONS),
+    "planning": Target(planning, seeds.told_files, 5_000, words=(*_INSTRUCTIONS, *_OPERATORS)),
     "expansion": Target(expansion, seeds.words, 4_000, longest=200, words=_OPERATORS),
     "ignoring": Target(ignoring, seeds.rules, 2_500, longest=400, words=("**", "!", "/", "[^", "]", "../", "#")),
     "reading": Target(reading, seeds.archives, 2_000, longest=1 << 15),
