@@ -9,7 +9,7 @@ SEED ?= 1
 BUILDS ?= 1-200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench lock clean conformance conformance-cache fuzz fuzz-diff grammar
+.PHONY: help setup demo test check fmt bench lock clean conformance conformance-dockerfile conformance-cache fuzz fuzz-diff grammar
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,10 @@ conformance-cache: setup ## share caches with a real BuildKit, both ways (needs 
 	@tests/install-peers
 	@tests/conformance/buildkit $(VENV)/buildkit
 	$(BIN)/python -m tests.conformance.cache $(VENV)/buildkit
+
+conformance-dockerfile: setup ## print each rule of the Dockerfile language with the tests that hold it, run beside BuildKit
+	@tests/install-peers
+	$(BIN)/python -m tests.conformance
 
 lock: setup ## pin the dependencies anew, with and without those of development
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet pip-tools

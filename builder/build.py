@@ -209,6 +209,8 @@ class _Build:
             text, name = main.dockerfile
             lines = text.decode(errors="replace")
             dockerfile = parse_remembered(text, name, self._root / "parsed")
+            if frontend := request.build_args.get("BUILDKIT_SYNTAX", dockerfile.syntax):
+                self._reporter.notice(f"syntax {frontend}: the language is built in, no image is fetched for it")
             plans = self._plans(dockerfile, lines, main)
             wanted = [plan.result for plan in plans]
             with self._workshop(wanted) as shop, self._recording(wanted, dockerfile, shop) as ledger:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from builder.cache.mounts import mount_name, mounts_directory, note_use
 from builder.errors import BuilderError
+from builder.ops.agents import forwarded
 from builder.ops.files import Files, Mountable, WebFile
 from builder.ops.workshop import Secret, Workshop, closing
 from builder.plan.vertices import RunMount, RunOp
@@ -109,7 +110,10 @@ class MountMaker:
             if mount.required:
                 raise BuilderError(f"no SSH agent {mount.id!r} was given", hint=f"add --ssh {mount.id}")
             return
-        tree = self.undo.enter_context(closing(mounts.bind(socket)))
+        if not os.path.exists(socket):
+            raise BuilderError(f"there is no SSH agent at {socket}", hint="start one, or name its socket with --ssh")
+        own = self.undo.enter_context(forwarded(socket, mount, memory_directory()))
+        tree = self.undo.enter_context(closing(mounts.bind(own)))
         self.parts.mounts.append(Mount(mount.target, "bind", self.parts.add_fd(tree), ("nosuid", "nodev"), "file"))
         self.parts.env.setdefault("SSH_AUTH_SOCK", mount.target)
 
@@ -213,7 +217,7 @@ def memory_file(content: bytes, mode: int, uid: int = 0, gid: int = 0) -> Iterat
             if error.errno != errno.EINVAL:
                 raise
             # Older kernels clone only what is mounted somewhere: a private directory in memory will do.
-            place = undo.enter_context(tempfile.TemporaryDirectory(prefix=".pybuild-", dir=_memory()))
+            place = undo.enter_context(tempfile.TemporaryDirectory(prefix=".pybuild-", dir=memory_directory()))
             named = undo.enter_context(closing(os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)))
             tree = undo.enter_context(_file_mount(named, content, mode, (uid, gid)))
         yield tree
@@ -232,7 +236,7 @@ def _file_mount(directory: int, content: bytes, mode: int, owner: tuple[int, int
         yield tree
 
 
-def _memory() -> str:
+def memory_directory() -> str:
     """A directory in memory: a secret must not touch a disk, not even for a moment."""
     for directory in _IN_MEMORY:
         if _is_tmpfs(directory):
