@@ -4,6 +4,8 @@ Told by the solver of each vertex what it gave, so that the parts of it that a s
 content. Nothing is looked at before somebody asks.
 """
 
+import os
+import posixpath
 import threading
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from builder.cache.contenthash import content_digest, file_digest
 from builder.cache.llb import Dependency, Namer, Operation, web_key
 from builder.ops.files import ContextFiles, Files, LateFiles, TreeFiles, WebFile
 from builder.ops.workshop import Workshop
-from builder.plan.vertices import Vertex
+from builder.plan.vertices import CopyOp, Vertex
 from builder.solver.results import Tree
 
 if TYPE_CHECKING:
@@ -59,9 +61,28 @@ class Foreign:
             return None
         for cache in self._shop.remotes:
             layer = cache.match(operation, self.content, below, self._shop.store, self._shop.lease)
-            if layer is not None:
+            if layer is not None and self._is_harmless(layer, vertex, below):
                 return layer
         return None
+
+    def _is_harmless(self, layer: "MadeLayer", vertex: Vertex, below: Tree) -> bool:
+        """BuildKit's layer of a COPY --link may change mode and owner of the directories on its way; ours never do."""
+        if not isinstance(vertex.op, CopyOp) or not vertex.op.link:
+            return True
+        from builder.ops.linking import directories_above
+        from registry.archive.reader import TarReader
+        from registry.archive.unpacking import Limits, unpacked
+
+        with self._shop.view(below) as root:
+            above = directories_above(vertex.op.destination, root)
+        known = {directory.path: tuple(directory[1:]) for directory in above}
+        with self._shop.store.open_blob(layer.descriptor.digest) as blob:
+            reader = TarReader(unpacked(blob, Limits()), Limits())
+            return all(
+                known.get(posixpath.normpath(os.fsdecode(entry.name)), (entry.mode, entry.uid, entry.gid))
+                == (entry.mode, entry.uid, entry.gid)
+                for entry in reader.entries()
+            )
 
     def content(self, dependency: Dependency) -> str | None:
         """The digest of what is taken of an input; None if that can't be told."""

@@ -28,7 +28,7 @@ from registry.model import Digest
 from registry.storage import ContentStore
 from runner.kernel import calls
 from runner.kernel.netlink import Netlink, link_up
-from tests.interop.cache_cases import BASE, CASES, put_base, write_context
+from tests.interop.cache_cases import BASE, CASES_BY_NAME, DAMAGING, put_base, write_context
 from tests.interop.peers import Tool, background, serving, wait_until
 
 _DATA = Path(__file__).parent.parent / "interop" / "cachedata"
@@ -131,6 +131,8 @@ def check(machine: Machine, name: str, text: str, *, record: bool) -> dict[str, 
         keep(machine, name)
     root = machine.work / f"root-{name}"
     found["here"] = missed(machine.by_us(text, root, "--cache-from", f"{cache}{name}-theirs"))
+    if name == DAMAGING:
+        found["here"] = [] if found["here"] else ["a layer of BuildKit's was taken that changes directories below it"]
     shutil.rmtree(root)
     machine.by_us(text, root, "--cache-to", f"{cache}{name}-ours,mode=max")
     machine.buildctl("prune", "--all")
@@ -227,7 +229,9 @@ def main() -> None:
     parser.add_argument("cases", nargs="*")
     asked = parser.parse_intermixed_args()
     cases: Mapping[str, str] = {
-        name: CASES[name].replace("{web}", str(_WEB)) for name in CASES if name in asked.cases or not asked.cases
+        name: CASES_BY_NAME[name].replace("{web}", str(_WEB))
+        for name in CASES_BY_NAME
+        if name in asked.cases or not asked.cases
     }
     calls.unshare(calls.CLONE_NEWNET)
     with Netlink() as netlink:
@@ -244,7 +248,7 @@ def main() -> None:
             for name, do in todo:
                 found = do()
                 for way, steps in found.items():
-                    told = "\n".join([f"{len(steps)} steps missed", *steps]) if steps else "all steps hit"
+                    told = "\n".join([f"{len(steps)} steps missed", *steps]) if steps else "as expected"
                     sys.stdout.write(f"{name:12} {way:6} {told}\n")
                     sys.stdout.flush()
                     wrong += len(steps)

@@ -144,6 +144,10 @@ RUN ls
 """,
 }
 
+# BuildKit's layer gives /tmp another mode; ours does not, so BuildKit's is not taken.
+DAMAGING = "damaging"
+CASES_BY_NAME = CASES | {DAMAGING: "FROM base\nCOPY --link f /tmp/f\n"}
+
 
 def shell() -> bytes:
     """An ELF program for x86-64 that writes /made and ends well."""

@@ -20,7 +20,7 @@ from builder.ops.workshop import Secret
 from builder.progress import Event, StepDone, StepStarted
 from registry.model import MediaType, Platform
 from registry.storage import ContentStore
-from tests.interop.cache_cases import CASES, put_base, write_context
+from tests.interop.cache_cases import CASES, CASES_BY_NAME, DAMAGING, put_base, write_context
 
 pytestmark = [pytest.mark.root, pytest.mark.net]
 DATA = Path(__file__).parent / "cachedata"
@@ -54,7 +54,7 @@ class Machine:
 
     def build(self, name: str, **words: object) -> list[str]:
         """Build a case, and give the steps that were done."""
-        (self.folder / "Dockerfile").write_text(CASES[name].replace("{web}", str(self.web)))
+        (self.folder / "Dockerfile").write_text(CASES_BY_NAME[name].replace("{web}", str(self.web)))
         request = BuildRequest(
             context=str(self.context),
             dockerfile=str(self.folder / "Dockerfile"),
@@ -146,6 +146,10 @@ def test_a_layer_that_is_not_what_it_is_called_is_no_hit(machine: Machine) -> No
         if blob.read_bytes()[:2] == b"\x1f\x8b":
             blob.write_bytes(bytes(len(blob.read_bytes())))
     assert machine.build("plain", cache_from=(theirs,))[0].endswith("] COPY f /f")
+
+
+def test_a_link_layer_that_changes_the_directories_below_is_no_hit(machine: Machine) -> None:
+    assert machine.build(DAMAGING, cache_from=(machine.recorded(DAMAGING),)) == ["[2/2] COPY --link f /tmp/f"]
 
 
 def test_with_source_date_epoch_buildkits_layers_are_not_taken(machine: Machine) -> None:
