@@ -388,8 +388,17 @@ class _Build:
             secrets=request.secrets,
             agents=request.agents,
             remotes=self._remotes(),
+            unread=self._unread(wanted, vertices),
             has_commands=any(isinstance(vertex.op, RunOp) for vertex in vertices),
         )
+
+    def _unread(self, wanted: Sequence[Vertex], vertices: Sequence[Vertex]) -> frozenset[Digest]:
+        """Results that go into archives only, and that no other step stands on."""
+        outputs = self._request.wanted
+        if not outputs or not all(output.is_archive for output in outputs):
+            return frozenset()
+        used = {below.digest for vertex in vertices for below in vertex.inputs}
+        return frozenset(vertex.digest for vertex in wanted) - used
 
     def _solve(self, wanted: Sequence[Vertex], solver: Solver, dockerfile: str) -> Mapping[Digest, Files]:
         try:

@@ -98,6 +98,11 @@ class Output:
         return self.type in {"image", "registry"}
 
     @property
+    def is_archive(self) -> bool:
+        """Whether it is about layers outside of the store."""
+        return self.type in _ARCHIVES
+
+    @property
     def is_folder(self) -> bool:
         return self.type in _ARCHIVES and not self.flag("tar", default=True)
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from builder.errors import LayerError, SnapshotError
+from builder.layers.borrowed import Borrowed
 from builder.layers.compression import Compression, Packer
 from builder.snapshots import Snapshot
 from registry.archive.tarformat import END, Entry, Kind, encode, padding
@@ -52,13 +53,14 @@ def write_layer(
     clamp: Clamp | None = None,
     lease: "Lease | None" = None,
     check: Callable[[], None] = lambda: None,
+    borrowed: Borrowed | None = None,
 ) -> Layer:
     """Store what `snapshot` adds to its parent. Nothing else may change it meanwhile.
 
     `check` is called with each packed block of the archive, and may raise to end it.
 
     `clamp` is (since, epoch) in ns: times from `since` on, which this very step made, become `epoch`, in the archive
-    and in the snapshot, so that the next step sees what the layer says.
+    and in the snapshot, so that the next step sees what the layer says. `borrowed` has contents that it lacks.
 
     Raises:
         LayerError: a name that a layer can't express. SnapshotError: overlay features that a layer can't express.
@@ -71,6 +73,7 @@ def write_layer(
 
         with Packer(compression, write) as packer:
             walk = _Walk(packer, clamp, overlay=True)
+            walk.borrowed = borrowed or Borrowed()
             walk.tree(snapshot.upper)
             walk.finish()
             diff_id = packer.finish()
@@ -144,6 +147,7 @@ class _Walk:
         self._overlay = overlay  # understand overlayfs' marks; otherwise the tree is what it looks like
         self._links: dict[tuple[int, int], bytes] = {}
         self.fixed_ns: int | None = None  # the time of everything
+        self.borrowed = Borrowed()
         self.newest_ns = 0
         self.files = 0
 
@@ -220,7 +224,8 @@ class _Walk:
                 return
             self._put(Entry(path, Kind.FILE, size=found.st_size, xattrs=xattrs), name, found)
             if found.st_size:
-                self._content(file, found.st_size, path)
+                lent = self.borrowed.get(path)
+                self._content(file if lent is None else lent, found.st_size, path)
             self._clamped(found, partial(_set_times, file))
         finally:
             os.close(file)

@@ -25,6 +25,7 @@ from builder.errors import BuilderError, layer_errors
 from builder.layers import nodes
 from builder.layers.ahead import Ahead
 from builder.layers.apply import explained, inside
+from builder.layers.borrowed import LEAST, Borrowed
 from builder.layers.content import copy_content
 from builder.layers.diff import is_portable
 from builder.layers.directories import OpenDirectories
@@ -78,6 +79,7 @@ class CopyRequest:
     excludes: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)  # of archives that are unpacked
     check: Callable[[], None] = lambda: None  # called with each file; may raise to end the copy
+    borrowed: Borrowed | None = None  # takes the contents of large files, if only the layer of this copy is wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +244,11 @@ class _Copy:
     def _put(self, item: Item, above: str, name: str, directory: int, owner: tuple[int, int]) -> None:
         """Make one file, link or device called `name` in `directory`, which is `above` in the root filesystem."""
         found = item.stat
+        if self._request.borrowed is not None:
+            self._request.borrowed.forget(os.fsencode(posixpath.join(above, name).lstrip("/")))
         if not (found.st_nlink > 1 and self._linked(found, above, name, directory)):
             if stat.S_ISREG(found.st_mode):
-                self._regular(item, name, directory, owner)
+                self._regular(item, above, name, directory, owner)
             else:
                 self._special(item, name, directory, owner)
         self._count(found.st_mtime_ns)
@@ -259,13 +263,15 @@ class _Copy:
             os.link(first[1], name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
         return True
 
-    def _regular(self, item: Item, name: str, directory: int, owner: tuple[int, int]) -> None:
+    def _regular(self, item: Item, above: str, name: str, directory: int, owner: tuple[int, int]) -> None:
         given = os.open(item.name, _READ, dir_fd=item.directory)
         try:
             file = self._created(name, directory)
             try:
                 size = item.stat.st_size
-                if size > _SMALL:
+                if size > _SMALL and self._lent(item.stat, posixpath.join(above, name), given):
+                    os.ftruncate(file, size)
+                elif size > _SMALL:
                     copy_content(given, file, os.fstat(given).st_size)
                 elif size:
                     os.write(file, os.read(given, size))
@@ -276,6 +282,16 @@ class _Copy:
                 os.close(file)
         finally:
             os.close(given)
+
+    def _lent(self, found: os.stat_result, path: str, given: int) -> bool:
+        """Whether the content stays where it is. A file of several names is one in the layer, wherever that begins."""
+        borrowed = self._request.borrowed
+        return (
+            borrowed is not None
+            and found.st_size >= LEAST
+            and found.st_nlink == 1
+            and borrowed.lend(os.fsencode(path.lstrip("/")), given)
+        )
 
     def _special(self, item: Item, name: str, directory: int, owner: tuple[int, int]) -> None:
         mode = item.stat.st_mode

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+from builder.layers.borrowed import Borrowed
 from builder.ops.copy import CopyRequest, Fetched, Inline, Source, copy_into
 from builder.ops.files import ContextFiles, Files, LateFiles, WebFile
 from builder.ops.linking import Above, dress
@@ -24,10 +25,12 @@ def copy_files(
     step: Step,
     *,
     above: tuple[Above, ...] = (),
+    borrowed: Borrowed | None = None,
 ) -> int:
     """Do the copy in the snapshot; says how new the newest of the copied files is (ns).
 
-    `above` is for COPY --link: the directories on the way to the destination.
+    `above` is for COPY --link: the directories on the way to the destination. `borrowed` gets the contents of large
+    files instead of the snapshot.
 
     Raises:
         ContextError: a source is not there. CopyError, LayerError, BuilderError: see copy_into.
@@ -46,6 +49,8 @@ def copy_files(
             op.chmod,
             op.excludes,
             check=shop.cancellation.check,
+            # What is unpacked, or comes from several sources, may replace what came before.
+            borrowed=borrowed if len(op.sources) == 1 and not (op.unpack or op.unpack_remote) else None,
         )
         if op.link:
             root = opened.enter_context(closing(os.open(snapshot.upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)))

@@ -23,6 +23,7 @@ from runner.errors import MissingPrivilege
 if TYPE_CHECKING:
     from builder.cache.filemap import FileMap
     from builder.cache.remote import RemoteCache
+    from builder.layers.borrowed import Borrowed
     from builder.ops.network import NetworkPool
     from builder.snapshots import Snapshot, Snapshots
     from runner.container.client import Supervisor
@@ -61,6 +62,7 @@ class Workshop:
     agents: Mapping[str, str] = field(default_factory=dict)  # --ssh: id, path of the agent's socket
     selections: "dict[str, Callable[[], FileMap]]" = field(default_factory=dict)  # files behind a digest just taken
     remotes: "Sequence[RemoteCache]" = ()  # caches of other machines
+    unread: frozenset[Digest] = frozenset()  # vertices whose layer is wanted, and whose file system nobody looks at
     has_commands: bool = False  # some step may run one: its supervisor is started while other steps work
 
     def __post_init__(self) -> None:
@@ -184,7 +186,12 @@ class Workshop:
             self._drop(snapshot)
 
     def make_layer(
-        self, parent: Tree, step: Step, change: "Callable[[Snapshot], int]", oldest_ns: int | None = None
+        self,
+        parent: Tree,
+        step: Step,
+        change: "Callable[[Snapshot], int]",
+        oldest_ns: int | None = None,
+        borrowed: "Borrowed | None" = None,
     ) -> MadeLayer:
         """Let `change` work on a copy-on-write child of `parent`, and keep what it did as a layer.
 
@@ -193,10 +200,14 @@ class Workshop:
             step: told about unpacking.
             change: does the work, leaves nothing mounted, and says how new its newest input is (ns; 0 if it has none).
             oldest_ns: how old the layer's own times may be; None: as the newest of the file system below.
+            borrowed: what `change` has only lent to the snapshot, which is then of no use to others.
         """
         below = self.unpacked(parent, step)
         oldest = parent.newest_ns if oldest_ns is None else oldest_ns
-        draft = self._drafted(below, change, oldest)
+        draft = self._drafted(below, change, oldest, borrowed)
+        if borrowed:
+            self._drop(draft.snapshot)
+            return draft.layer
         with self._dropping(draft.snapshot):
             self.snapshots.commit(draft.snapshot.key, parent.on_top(draft.layer).chain or "")
         return draft.layer
@@ -217,7 +228,13 @@ class Workshop:
     def drop(self, draft: "Draft") -> None:
         self._drop(draft.snapshot)
 
-    def _drafted(self, below: str | None, change: "Callable[[Snapshot], int]", oldest_ns: int) -> "Draft":
+    def _drafted(
+        self,
+        below: str | None,
+        change: "Callable[[Snapshot], int]",
+        oldest_ns: int,
+        borrowed: "Borrowed | None" = None,
+    ) -> "Draft":
         from builder.layers import write_layer
 
         snapshot = self.snapshots.prepare(f"build-{uuid4().hex}", below)
@@ -228,7 +245,9 @@ class Workshop:
             check()
             times = clamp(began, newest, self.epoch)
             packing = parse_compression(self.compression)
-            written = write_layer(snapshot, self.store, packing, clamp=times, lease=self.lease, check=check)
+            written = write_layer(
+                snapshot, self.store, packing, clamp=times, lease=self.lease, check=check, borrowed=borrowed
+            )
             newest = max(newest, written.newest_ns)
             made = MadeLayer(written.descriptor, written.diff_id, newest, self._created(newest))
         return Draft(snapshot, made)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from builder.cache.filemap import FileMap
     from builder.cache.foreign import Foreign
     from builder.cache.parts import Parts
+    from builder.layers.borrowed import Borrowed
     from builder.ops.linking import Above
 
 StepOp = CopyOp | RunOp | MkdirOp
@@ -303,13 +304,13 @@ class Solver:
             return packed(layer, shop.compression, shop.store, shop.lease), True
         self.ledger.missed(vertex, parts, self._files_of)
         self.is_working = True
-        layer = self._made(op, look, sources, step)
+        layer = self._made(vertex, op, look, sources, step)
         keys = [*look.keys, *look.plain_keys]
         self._keep(layer, vertex, parts, *keys)
         self.ledger.made(vertex, *reversed(keys))
         return layer, False
 
-    def _made(self, op: StepOp, look: _Look, sources: Sequence[Files], step: Step) -> MadeLayer:
+    def _made(self, vertex: Vertex, op: StepOp, look: _Look, sources: Sequence[Files], step: Step) -> MadeLayer:
         """The step's layer, new."""
         shop, parent, draft = self.shop, look.parent, look.draft
         if draft is None and look.plain_keys and isinstance(op, CopyOp):
@@ -318,8 +319,12 @@ class Solver:
             shop.put(draft, parent, step)
             return draft.layer
         look.plain_keys.clear()  # it gives plain directories another mode: what was there before matters
-        change = self._change(op, sources, parent, step, look.above)
-        return shop.make_layer(parent, step, change, self._floor() if look.linked else None)
+        from builder.layers.borrowed import Borrowed
+
+        with Borrowed() as borrowed:
+            lent = borrowed if vertex.digest in shop.unread else None
+            change = self._change(op, sources, parent, step, above=look.above, borrowed=lent)
+            return shop.make_layer(parent, step, change, self._floor() if look.linked else None, lent)
 
     def _files_of(self, digest: str) -> "FileMap | None":
         files = self.shop.selections.get(digest)
@@ -347,14 +352,21 @@ class Solver:
             return directories_above(op.destination, root)
 
     def _change(
-        self, op: StepOp, sources: Sequence[Files], parent: Tree, step: Step, above: "tuple[Above, ...]"
+        self,
+        op: StepOp,
+        sources: Sequence[Files],
+        parent: Tree,
+        step: Step,
+        *,
+        above: "tuple[Above, ...]",
+        borrowed: "Borrowed | None",
     ) -> Callable[[Snapshot], int]:
         """What the step does to its snapshot. Imported here: a build that is all cached needs none of it."""
         shop = self.shop
         if isinstance(op, CopyOp):
             from builder.ops.copying import copy_files
 
-            return lambda snapshot: copy_files(op, sources, snapshot, shop, step, above=above)
+            return lambda snapshot: copy_files(op, sources, snapshot, shop, step, above=above, borrowed=borrowed)
         if isinstance(op, RunOp):
             from builder.ops.run import run_command
 

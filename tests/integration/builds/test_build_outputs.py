@@ -104,3 +104,31 @@ def test_a_cached_layer_is_packed_again_if_it_was_packed_otherwise(bench: "Bench
     assert second.manifest.layers[0].media_type.endswith("+zstd")
     assert second.result.image_id == first.result.image_id
     assert bench.build(TEXT, compression="zstd").layers == second.layers
+
+
+LARGE = b"large" * 300_000  # more than is worth copying for a layer alone
+SOME_LARGE = {f"d/{name}": LARGE + name.encode() for name in ("a", "b", "sub/b")}
+
+
+def test_what_goes_into_an_archive_only_is_what_the_store_would_have(bench: "Bench", ram_path: Path) -> None:
+    """An archive needs no unpacked files, so large ones are not copied for it."""
+    bench.write(SOME_LARGE)
+    (bench.context / "d/linked").hardlink_to(bench.context / "d/a")
+    text = "FROM scratch\nCOPY --chown=5:6 d/* /d/\n"
+    archived = bench.build(text, outputs=(Output("oci", str(ram_path / "image.tar")),), no_cache=True)
+    with ContentStore.open(ram_path / "other") as other:
+        with (ram_path / "image.tar").open("rb") as archive:
+            load_archive(other, archive)
+        kept = bench.build(text, no_cache=True)
+        assert kept.result.digest == archived.result.digest
+        assert all(other.has(digest) for digest in kept.layers)
+    assert kept.read("d/a") == LARGE + b"a"
+    assert kept.read("d/b") == LARGE + b"sub/b"
+
+
+def test_a_step_upon_what_went_into_an_archive_finds_its_files(bench: "Bench", base: str, ram_path: Path) -> None:
+    text = f"{base}FROM base\nCOPY d /d\n"
+    bench.build(text, files=SOME_LARGE, outputs=(Output("oci", str(ram_path / "image.tar")),))
+    built = bench.build(f"{text}RUN cat /d/sub/b > /copy\n")
+    assert built.done_again == ["RUN cat /d/sub/b > /copy"]
+    assert built.read("copy") == LARGE + b"sub/b"
