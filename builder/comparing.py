@@ -5,14 +5,14 @@ from it differs, too. Then the configuration, then how the image is packed and a
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from registry.archive.reader import TarReader
-from registry.archive.tarformat import Entry
+from registry.archive.tarformat import Entry, Kind
 from registry.archive.unpacking import Limits, unpacked
 from registry.model import Descriptor, History, ImageConfig, Manifest, parse_manifest
 from registry.storage import ContentStore
@@ -130,39 +130,61 @@ def _in_layer(one: Side, other: Side, layers: Sequence[Descriptor]) -> str | Non
         path = _path(name)
         if here is None or there is None:
             return f"{path}: only in {other.name if here is None else one.name}"
-        word = next((word for word, value in here.items() if value != there[word]), None)
+        if here == there:
+            continue
+        told, them = here.words(), there.words()
+        word = next(word for word, value in told.items() if value != them[word])
         if word == "content":
             return f"{path}: {_in_content(one, other, layers, name)}"
-        if word is not None:
-            found = f"{path}: {word} {here[word]} in {one.name}, {there[word]} in {other.name}"
-            if word != "time":
-                return found
-            times = times or found
+        found = f"{path}: {word} {told[word]} in {one.name}, {them[word]} in {other.name}"
+        if word != "time":
+            return found
+        times = times or found
     if times is None and list(mine) != list(theirs):
         return "the same files in another order"
     return times
 
 
-def _members(store: ContentStore, layer: Descriptor) -> dict[bytes, Mapping[str, str]]:
-    """All entries of a layer, told in words; a few hundred bytes each."""
-    found: dict[bytes, Mapping[str, str]] = {}
+class _Member(NamedTuple):
+    """An entry of a layer, in a few hundred bytes."""
+
+    kind: Kind
+    link: bytes
+    device: tuple[int, int]
+    mode: int
+    uid: int
+    gid: int
+    attributes: tuple[tuple[bytes, bytes], ...]
+    size: int
+    content: bytes
+    seconds: int
+
+    @classmethod
+    def of(cls, entry: Entry, content: bytes) -> "_Member":
+        return cls(
+            entry.kind, entry.link, (entry.major, entry.minor), entry.mode, entry.uid, entry.gid,
+            tuple(sorted(entry.xattrs.items())), entry.size, content, entry.mtime_ns // 1_000_000_000,
+        )  # fmt: skip
+
+    def words(self) -> dict[str, str]:
+        """In the order in which differences are told."""
+        return {
+            "kind": self.kind.name.lower(), "link": self.link.decode(errors="backslashreplace") or "to nothing",
+            "device": ":".join(map(str, self.device)), "mode": f"{self.mode:04o}", "owner": f"{self.uid}:{self.gid}",
+            "attributes": str(dict(self.attributes)), "size": str(self.size), "content": self.content.hex(),
+            "time": str(self.seconds),
+        }  # fmt: skip
+
+
+def _members(store: ContentStore, layer: Descriptor) -> dict[bytes, _Member]:
+    found: dict[bytes, _Member] = {}
     with _reading(store, layer) as reader:
         for entry in reader.entries():
             hasher = sha256()
             for piece in reader.pieces():
                 hasher.update(piece)
-            found[entry.name] = _described(entry, hasher.hexdigest() if entry.size else "")
+            found[entry.name] = _Member.of(entry, hasher.digest() if entry.size else b"")
     return found
-
-
-def _described(entry: Entry, content: str) -> Mapping[str, str]:
-    """In the order in which differences are told."""
-    return {
-        "kind": entry.kind.name.lower(), "link": _path(entry.link) if entry.link else "nowhere",
-        "device": f"{entry.major}:{entry.minor}", "mode": f"{entry.mode:04o}", "owner": f"{entry.uid}:{entry.gid}",
-        "attributes": str(dict(sorted(entry.xattrs.items()))), "size": str(entry.size), "content": content,
-        "time": f"{entry.mtime_ns // 1_000_000_000}",
-    }  # fmt: skip
 
 
 def _in_content(one: Side, other: Side, layers: Sequence[Descriptor], name: bytes) -> str:

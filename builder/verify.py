@@ -11,10 +11,12 @@ from secrets import token_hex
 
 from builder.build import Builder, BuildRequest, Output
 from builder.comparing import Difference, Side, first_difference
-from builder.errors import BuilderError
+from builder.errors import BuilderError, BuildFailed
 from builder.progress import Listener
-from registry.model import Descriptor, Digest, Index, Reference, parse_manifest
+from registry.model import Digest, Index, Reference, parse_manifest
+from registry.model.media_types import INDEX_TYPES
 from registry.storage import ContentStore, StoredManifest
+from registry.storage.images import find_image
 from registry.storage.processes import Owner
 
 _PREFIX = "verify-"
@@ -48,9 +50,16 @@ def verify(
     name = image.tagged
     top = store.manifest(name.repository, name.digest or name.tag or "latest")
     with _scratch(root) as place, ContentStore.open(place) as own:
-        result = Builder(place, own, images=store).build(_again(request), listener)
+        try:
+            result = Builder(place, own, images=store).build(_again(request), listener)
+        except BuildFailed as error:  # its log is gone with the scratch root
+            raise BuildFailed(str(error), hint="`pybuild build` keeps the whole output of a step") from error
         repository, digest = own.find_manifests("manifest", str(result.digest))[0]
         rebuilt = own.manifest(repository, digest)
+        if top.media_type in INDEX_TYPES and len(request.platforms) == 1:
+            # One image of an index: that for the platform of the build.
+            one = find_image(store, name, request.platform).digest
+            top = store.manifest(name.repository, one)
         difference = _compared((store, name.repository, top), (own, repository, rebuilt))
     return Verdict(top.digest, rebuilt.digest, difference)
 
@@ -91,11 +100,11 @@ def _images(stored: _Stored) -> dict[str, bytes]:
     parsed = parse_manifest(top.content, top.media_type)
     if not isinstance(parsed, Index):
         return {"": top.content}
-    return {_platform(entry): store.manifest(repository, entry.digest).content for entry in parsed.manifests}
-
-
-def _platform(entry: Descriptor) -> str:
-    return str(entry.platform) if entry.platform else str(entry.digest)
+    return {
+        str(entry.platform): store.manifest(repository, entry.digest).content
+        for entry in parsed.manifests
+        if entry.platform is not None and entry.platform.os != "unknown"  # what BuildKit attests
+    }
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -47,8 +47,7 @@ class Exporter:
         names: dict[Reference, None] = {}
         for output in outputs:
             if output.keeps_image:
-                with self._kept(output) as kept:
-                    names |= dict.fromkeys(kept)
+                names |= dict.fromkeys(self._keep(output))
             else:
                 self._export(output)
         first = next((output for output in outputs if output.needs_image), Output())
@@ -66,9 +65,12 @@ class Exporter:
 
     # -- the store and registries
 
-    @contextmanager
-    def _kept(self, output: Output) -> Iterator[Sequence[Reference]]:
-        """Put the image into the store under the output's names, and from there into their registries."""
+    def _keep(self, output: Output) -> Sequence[Reference]:
+        """Put the image into the store under the output's names, and from there into their registries.
+
+        Returns:
+            The names that it has in the store.
+        """
         made = self._package(output)
         by_digest = output.flag("push-by-digest")
         names = list(dict.fromkeys((*self.tags, *(Reference.parse(name).tagged for name in output.names))))
@@ -77,22 +79,25 @@ class Exporter:
         if output.flag("unpack"):
             for image in self.images:
                 self.shop.unpacked(image.tree)
-        with ExitStack() as undo:
-            if output.flag("store", default=True):
-                self._store(made, () if by_digest else names, output.options.get("dangling-name-prefix"))
-            if by_digest:
-                names = [Reference(name.domain, name.path, None, made.top.digest) for name in names]
-            if output.pushes:
-                here = undo.enter_context(self._in_store(made))
+        stored = output.flag("store", default=True)
+        if stored:
+            self._store(made, names, output.options.get("dangling-name-prefix"), tagged=not by_digest)
+        if by_digest:
+            names = [Reference(name.domain, name.path, None, made.top.digest) for name in names]
+        if output.pushes:
+            # By its digest: somebody may move the tag meanwhile.
+            here: AbstractContextManager[Reference]
+            here = nullcontext(names[0].with_digest(made.top.digest)) if stored else self._in_store(made)
+            with here as source:
                 for name in names:
-                    self._push(name, here, insecure=output.flag("registry.insecure"))
-            yield names if output.flag("store", default=True) else ()
+                    self._push(name, source, insecure=output.flag("registry.insecure"))
+        return names if stored else ()
 
-    def _store(self, made: Package, tags: Sequence[Reference], unnamed: str | None = None) -> None:
+    def _store(self, made: Package, tags: Sequence[Reference], unnamed: str | None, *, tagged: bool) -> None:
         """Put configs and manifests into the store, and point all tags to the top; without tags it is kept unnamed."""
         names: dict[str, list[str]] = {}
         for tag in tags:
-            names.setdefault(tag.repository, []).append(tag.tagged.tag or "latest")
+            names.setdefault(tag.repository, []).extend([tag.tagged.tag or "latest"] if tagged else [])
         if not names:
             from registry.layouts import UNNAMED
 

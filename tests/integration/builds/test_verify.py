@@ -11,6 +11,7 @@ import pytest
 
 from builder.build import BuildRequest, Output
 from builder.comparing import Difference
+from builder.errors import BuildFailed
 from builder.exporters.annotations import parse_annotation
 from builder.verify import Verdict, verify
 from registry.model import Platform, Reference
@@ -126,6 +127,24 @@ class TestVerdict:
         found = verdict(platforms=both).difference
         assert found is not None
         assert str(found).startswith("linux/s390x: manifest: annotations")
+
+    def test_of_an_index_the_image_that_is_built_is_compared(
+        self, bench: Bench, verdict: Callable[..., Verdict]
+    ) -> None:
+        both = (Platform("linux", "arm64"), Platform("linux", "s390x"))
+        bench.build("FROM scratch\nARG TARGETARCH\nENV A=$TARGETARCH\n", tags=["app:1"], platforms=both)
+        assert verdict(platforms=both[:1]).difference is None
+        assert verdict(platforms=both[1:]).difference is None
+        bench.write({"Dockerfile": "FROM scratch\nENV A=s390x\n"})
+        found = verdict(platforms=both[:1]).difference
+        assert found is not None
+        assert found.what == 'config.Env[1]: "A=arm64" in the image, "A=s390x" in the rebuilt one'
+
+    def test_a_step_that_fails_ends_it(self, bench: Bench, built: "Built", verdict: Callable[..., Verdict]) -> None:
+        bench.write({"Dockerfile": f'{TEXT}RUN ["/bin/busybox", "false"]\n'})
+        with pytest.raises(BuildFailed, match="exit code: 1"):
+            verdict()
+        assert not list((bench.root / "tmp").glob("verify-*"))
 
 
 class TestCommand:
