@@ -9,7 +9,8 @@ SEED ?= 1
 BUILDS ?= 1-200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench lock clean conformance conformance-dockerfile conformance-cache fuzz fuzz-diff grammar
+.PHONY: help setup demo test check fmt bench lock clean conformance conformance-dockerfile conformance-cache \
+	conformance-reproduce fuzz fuzz-diff grammar
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +58,10 @@ conformance-cache: setup ## share caches with a real BuildKit, both ways (needs 
 conformance-dockerfile: setup ## print each rule of the Dockerfile language with the tests that hold it, run beside BuildKit
 	@tests/install-peers
 	$(BIN)/python -m tests.conformance
+
+conformance-reproduce: setup ## build the web example in two roots, on two days: one digest (minutes)
+	@tests/install-peers
+	@tests/conformance/reproduce.sh
 
 lock: setup ## pin the dependencies anew, with and without those of development
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet pip-tools
