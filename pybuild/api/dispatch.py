@@ -9,7 +9,20 @@ from urllib.parse import unquote, urlsplit
 
 from aiohttp import web
 
-from pybuild.api import containers, execs, images, logs, networks, streams, system, versions
+from pybuild.api import (
+    archive,
+    builds,
+    containers,
+    execs,
+    images,
+    logs,
+    networks,
+    streams,
+    system,
+    transfers,
+    versions,
+    volumes,
+)
 from pybuild.api.calls import Call, reply
 from pybuild.api.daemon import Daemon
 from pybuild.api.problems import Forbidden, NoSuchThing, NotModified, message_of, status_of
@@ -39,12 +52,24 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"/containers/{_NAME}/rename", containers.rename),
     ("POST", f"/containers/{_NAME}/pause", containers.pause),
     ("POST", f"/containers/{_NAME}/unpause", containers.unpause),
+    ("HEAD", f"/containers/{_NAME}/archive", archive.head),
+    ("GET", f"/containers/{_NAME}/archive", archive.get),
+    ("PUT", f"/containers/{_NAME}/archive", archive.put),
     ("POST", f"/containers/{_NAME}/exec", execs.create),
     ("DELETE", f"/containers/{_NAME}", containers.remove),
     ("POST", f"/exec/{_NAME}/start", execs.start),
     ("POST", f"/exec/{_NAME}/resize", execs.resize),
     ("GET", f"/exec/{_NAME}/json", execs.inspect),
+    ("POST", "/auth", transfers.auth),
+    ("POST", "/build", builds.build),
+    ("POST", "/build/prune", builds.prune),
+    ("POST", "/build/cancel", builds.cancel),
     ("GET", "/images/json", images.listing),
+    ("GET", "/images/get", transfers.save),
+    ("POST", "/images/create", transfers.create),
+    ("POST", "/images/load", transfers.load),
+    ("GET", f"/images/{_IMAGE}/get", transfers.save_one),
+    ("POST", f"/images/{_IMAGE}/push", transfers.push),
     ("POST", "/images/prune", images.prune),
     ("GET", f"/images/{_IMAGE}/json", images.inspect),
     ("GET", f"/images/{_IMAGE}/history", images.history),
@@ -56,6 +81,11 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", f"/networks/{_NAME}", networks.inspect),
     ("DELETE", f"/networks/{_NAME}", networks.refuse),
     ("POST", f"/networks/{_NAME}/(dis)?connect", networks.refuse),
+    ("GET", "/volumes", volumes.listing),
+    ("POST", "/volumes/create", volumes.create),
+    ("POST", "/volumes/prune", volumes.prune),
+    ("GET", f"/volumes/{_NAME}", volumes.inspect),
+    ("DELETE", f"/volumes/{_NAME}", volumes.remove),
     ("GET", "/plugins", system.nothing),
     ("GET|POST|DELETE", "/(swarm|nodes|services|tasks|secrets|configs)(/.*)?", system.no_swarm),
 )

@@ -55,6 +55,8 @@ def daemon(
     check_privileges()
     level = logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    for noisy in ("httpcore", "httpx", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     log = logging.getLogger("pybuild")
     listening: list[Listening] = []
     try:

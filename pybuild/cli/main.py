@@ -43,6 +43,7 @@ COMMANDS = {
     "tag": ("pybuild.cli.images", "tag", "Give an image another name"),
     "verify": ("pybuild.cli.verify", "verify", "Build an image again, and say whether it is the same"),
     "version": ("pybuild.cli.system", "version", "Show versions"),
+    "volume": ("pybuild.cli.volumes", "volume", "List, make and remove volumes"),
     "wait": ("pybuild.cli.containers", "wait", "Wait until containers stop, and print their exit codes"),
     "why": ("pybuild.cli.builder", "why", "Tell why steps of the last build were not cached"),
 }

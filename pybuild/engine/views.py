@@ -6,6 +6,8 @@ from typing import Any
 
 from pybuild.engine.containers import Container
 from pybuild.engine.records import MountPoint, PublishedPort, Record
+from pybuild.engine.volumes import Volume
+from runner.container.state import timestamp
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 -- shown, not listened on
 
@@ -206,3 +208,15 @@ def network_id(name: str) -> str:
 
 def port_key(port: PublishedPort) -> str:
     return f"{port.container_port}/{port.protocol}"
+
+
+def inspect_volume(volume: Volume) -> dict[str, Any]:
+    return {
+        "Name": volume.name,
+        "Driver": "local",
+        "Mountpoint": str(volume.path),
+        "CreatedAt": timestamp(volume.created // 1_000_000_000 * 1_000_000_000),
+        "Labels": dict(volume.labels) or None,
+        "Scope": "local",
+        "Options": None,
+    }

@@ -2,26 +2,41 @@
 
     root/volumes/<name>/_data      named ones, and anonymous ones under 64 hex digits
     root/volumes/<name>/anonymous  there if it goes with its container
+    root/volumes/<name>/labels     JSON, if it was made with some
 
 Promises: a volume is filled once, by one process; nothing outside the image is copied, whatever links it holds.
 """
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from pybuild.engine.names import check_name
 from pybuild.engine.options import MountOption
 from pybuild.engine.records import MountPoint
-from pybuild.errors import UsageError
+from pybuild.errors import Conflict, NotFound, UsageError
 from runner.kernel.locks import locked
 from runner.kernel.mounts import overlay_tree
 from runner.kernel.paths import open_in_root
 
 _BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume as listings show it. `created`: nanoseconds since 1970."""
+
+    name: str
+    path: Path
+    anonymous: bool
+    labels: Mapping[str, str]
+    created: int
 
 
 class Volumes:
@@ -64,6 +79,55 @@ class Volumes:
         return MountPoint(
             "volume", str(data), option.target, name, option.read_only, option.options, anonymous=not option.source
         )
+
+    def all(self) -> list[Volume]:
+        """Every volume, by name."""
+        try:
+            names = sorted(os.listdir(self._directory))
+        except FileNotFoundError:
+            return []
+        found = []
+        for name in names:
+            with contextlib.suppress(NotFound):  # removed meanwhile
+                found.append(self.get(name))
+        return found
+
+    def get(self, name: str) -> Volume:
+        """Raises NotFound."""
+        directory = self._directory / name
+        data = directory / "_data"
+        try:
+            created = data.stat().st_ctime_ns if not name.startswith(".") and "/" not in name else None
+        except OSError:
+            created = None
+        if created is None:
+            raise NotFound(f"get {name}: no such volume", hint="`pybuild volume ls` lists all there are")
+        try:
+            labels = json.loads((directory / "labels").read_bytes())
+        except (OSError, ValueError):
+            labels = {}
+        return Volume(name, data, (directory / "anonymous").exists(), labels, directory.stat().st_mtime_ns)
+
+    def make(self, name: str, labels: Mapping[str, str]) -> Volume:
+        """A volume of the user's; one that is there already stays as it is. Raises UsageError for a bad name."""
+        name = check_name(name) if name else secrets.token_hex(32)
+        with contextlib.suppress(NotFound):
+            return self.get(name)
+        data = self.create(name)
+        if labels:
+            draft = data.parent / "labels.new"
+            draft.write_text(json.dumps(dict(labels)))
+            draft.rename(data.parent / "labels")
+        return self.get(name)
+
+    def remove(self, name: str, users: Iterable[str]) -> None:
+        """Remove a volume that no container (`users`: names of those that have it) needs. Raises NotFound, Conflict."""
+        self.get(name)
+        if found := sorted(users):
+            raise Conflict(f"remove {name}: volume is in use - [{', '.join(found)}]")
+        gone = self._directory / f".gone-{secrets.token_hex(8)}"
+        (self._directory / name).rename(gone)  # at once, so that nobody finds half of it
+        shutil.rmtree(gone, ignore_errors=True)
 
     def create(self, name: str, *, anonymous: bool = False) -> Path:
         """The directory of a volume, made if it is not there."""
