@@ -63,6 +63,9 @@ conformance-reproduce: setup ## build the web example in two roots, on two days:
 	@tests/install-peers
 	@tests/conformance/reproduce.sh
 
+torture: setup ## push, delete, collect and kill in any order, 100,000 steps (EXAMPLES=N: N times 30)
+	PYBUILD_TORTURE=$(or $(EXAMPLES),3334) $(BIN)/python -m pytest tests/integration/test_store_any_crash.py --timeout=0
+
 lock: setup ## pin the dependencies anew, with and without those of development
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet pip-tools
 	for extra in "-o requirements.lock" "--extra dev -o requirements-dev.lock"; do \
