@@ -78,6 +78,7 @@ class Hub:
     token: str = ""
     version: bool = True  # whether the newer protocol is spoken, which gives any commit by its name
     dumb: bool = False
+    modified: str = ""  # Last-Modified of files
 
     def create(self, name: str = "app") -> Origin:
         path = self.root / f"{name}.git"
@@ -153,6 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, path: Path) -> None:
         found = path.read_bytes() if path.is_file() else None
         self.send_response(404 if found is None else 200)
+        if self.hub.modified:
+            self.send_header("Last-Modified", self.hub.modified)
         self.send_header("Content-Length", str(len(found or b"")))
         self.end_headers()
         self.wfile.write(found or b"")

@@ -120,8 +120,9 @@ class WebFile:
         return f"{self.content} {self.op.filename} {self.modified}"
 
     def digest(self, selection: Selection, shop: Workshop, step: Step) -> Digest:
+        """As of all files, without the time."""
         del selection, shop, step
-        return Digest.of((self.name or "").encode())
+        return Digest.of(f"{self.content} {self.op.filename}".encode())
 
 
 class LateFiles:

@@ -271,10 +271,20 @@ class Snapshots:
                 "SELECT child.id, child.key, parent.key, child.committed, child.used FROM snapshot AS child"
                 " LEFT JOIN snapshot AS parent ON parent.id = child.parent ORDER BY child.id"
             ).fetchall()
-        return [
-            Stored(key, parent, bool(committed), used, f"{self.root}/{number}")
+        left = {
+            key: Stored(key, parent, bool(committed), used, f"{self.root}/{number}")
             for number, key, parent, committed, used in rows
-        ]
+        }
+        found: list[Stored] = []
+        while left:
+            # In the order of making, but for those that were put on a younger one.
+            below = [next(iter(left.values()))]
+            while (parent := below[-1].parent) in left and parent is not None:
+                below.append(left[parent])
+            found += reversed(below)
+            for each in below:
+                del left[each.key]
+        return found
 
     def view(self, name: str | None) -> tuple[str, ...]:
         """Lower directories, topmost first, that show a committed snapshot. Raises SnapshotError if it is not there."""

@@ -4,7 +4,7 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from builder.build import Builder, BuildRequest, BuildResult
+from builder.cache.mounts import mount_name
 from builder.progress import Event, Listener, StepDone, StepLog, StepStarted
 from registry.archive.unpacking import Limits, unpacked
 from registry.model import Digest, ImageConfig, Manifest, Reference, parse_manifest
@@ -148,6 +149,24 @@ class Bench:
         return found
 
 
+@dataclass
+class Waiting:
+    """Builds in which a `WAIT COMMAND` is a RUN that waits until something else has happened in the build."""
+
+    bench: Bench
+
+    def build(self, dockerfile: str, until: Callable[[Event], bool], **words: object) -> Built:
+        step = "RUN --mount=type=cache,id=meet,target=/m until test -e /m/go; do sleep 0.05; done; rm /m/go; "
+        shared = self.bench.root / "cache-mounts" / mount_name("meet")
+        shared.mkdir(parents=True, exist_ok=True)
+
+        def listen(event: Event) -> None:
+            if until(event):
+                (shared / "go").touch()
+
+        return self.bench.build(dockerfile.replace("WAIT ", step), listener=listen, **words)
+
+
 def _children() -> list[int]:
     found: list[int] = []
     for task in os.listdir("/proc/self/task"):
@@ -178,3 +197,8 @@ def hub(netns: None, ram_path: Path) -> Iterator[Hub]:
 def base() -> str:
     """The beginning of a Dockerfile: a stage called `base` with busybox and its applets."""
     return BASE
+
+
+@pytest.fixture
+def waiting(bench: Bench) -> Waiting:
+    return Waiting(bench)

@@ -10,6 +10,7 @@ import pytest
 from builder.build import Builder
 
 if TYPE_CHECKING:
+    from tests.gitserver import Hub
     from tests.integration.builds.conftest import Bench
 
 pytestmark = pytest.mark.root
@@ -79,6 +80,40 @@ class TestCache:
         bench.build(text.format("1"))
         again = bench.build(text.format("2")).done_again
         assert again == ["RUN echo same > /out; echo 2 > /log"]
+
+    def test_a_newer_source_lets_what_is_made_of_it_equal_hit_in_the_next_stage(
+        self, bench: "Bench", base: str
+    ) -> None:
+        """The time of what a step makes is that of its newest source, and no key has it."""
+        text = (
+            base + "FROM base AS make\nCOPY src /src\nRUN wc -c < /src > /size\n"
+            "FROM base\nCOPY --from=make /size /size\nRUN --mount=from=make,source=/size,target=/s cat /s > /seen\n"
+        )
+        bench.build(text, files={"src": "one"})
+        os.utime(bench.context / "src", (1_700_000_000, 1_700_000_000))
+        again = bench.build(text, files={"src": "two"})
+        assert again.done_again == ["COPY src /src", "RUN wc -c < /src > /size"]
+
+    def test_what_is_mounted_only_does_not_make_the_output_newer(self, bench: "Bench", base: str) -> None:
+        text = base + "FROM base\nRUN --mount=source=src,target=/src wc -c < /src > /size\nRUN cat /size\n"
+        bench.build(text, files={"src": "one"})
+        again = bench.build(text, files={"src": "two"})
+        assert again.done_again == ["RUN --mount=source=src,target=/src wc -c < /src > /size"]
+
+    def test_a_download_of_the_same_bytes_hits_though_the_server_calls_them_newer(
+        self, bench: "Bench", base: str, hub: "Hub"
+    ) -> None:
+        (hub.root / "file").parent.mkdir(exist_ok=True)
+        (hub.root / "file").write_text("same")
+        text = base + f"FROM base\nADD http://127.0.0.1:{hub.port}/file /f\nRUN cat /f\n"
+        hub.modified = "Wed, 01 Jan 2020 00:00:00 GMT"
+        bench.build(text)
+        hub.modified = "Fri, 01 Jan 2021 00:00:00 GMT"
+        assert not [name for name in bench.build(text).done_again if not name.startswith("fetch")]
+
+    def test_a_stage_that_the_target_does_not_need_is_not_even_looked_at(self, bench: "Bench", base: str) -> None:
+        text = base + "FROM nowhere.invalid/image AS unneeded\nCOPY missing /\nRUN false\nFROM base\nRUN echo x > /x\n"
+        assert bench.build(text).read("x") == b"x\n"
 
     def test_the_owner_of_a_stages_file_matters(self, bench: "Bench", base: str) -> None:
         text = (

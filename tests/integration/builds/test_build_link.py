@@ -2,18 +2,15 @@
 
 import io
 import tarfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.cache.mounts import mount_name
 from builder.errors import BuildFailed
 from builder.progress import Event, StepCanceled, StepStarted, StepStatus
 
 if TYPE_CHECKING:
-    from tests.integration.builds.conftest import Bench, Built
+    from tests.integration.builds.conftest import Bench, Waiting
 
 pytestmark = pytest.mark.root
 LINE = "COPY --link f /app/bin/\n"
@@ -99,29 +96,6 @@ def test_from_a_stage(bench: "Bench", base: str) -> None:
     assert [(entry.name, entry.uid) for entry in bench.build(text).layer(-1)] == [("d", 0), ("d/made", 9)]
 
 
-@dataclass
-class Waiting:
-    """Builds with a step `wait`, which ends when something else has happened in the build."""
-
-    bench: "Bench"
-
-    def build(self, dockerfile: str, until: Callable[[Event], bool], **words: object) -> "Built":
-        step = "RUN --mount=type=cache,id=meet,target=/m until test -e /m/go; do sleep 0.05; done; rm /m/go; "
-        shared = self.bench.root / "cache-mounts" / mount_name("meet")
-        shared.mkdir(parents=True, exist_ok=True)
-
-        def listen(event: Event) -> None:
-            if until(event):
-                (shared / "go").touch()
-
-        return self.bench.build(dockerfile.replace("WAIT ", step), listener=listen, **words)
-
-
-@pytest.fixture
-def waiting(bench: "Bench") -> Waiting:
-    return Waiting(bench)
-
-
 def is_copied(event: Event) -> bool:
     return isinstance(event, StepStatus) and event.what == "copied"
 
@@ -130,7 +104,7 @@ class TestAtTheSameTimeAsTheStepBefore:
     """It can't see what that does. A build in which it does not come early would not end."""
 
     def test_the_layer_is_the_one_that_it_would_be_afterwards(
-        self, bench: "Bench", base: str, waiting: Waiting
+        self, bench: "Bench", base: str, waiting: "Waiting"
     ) -> None:
         early = waiting.build(
             base + "WAIT echo 1 > /1\n" + LINE + "RUN cat /1 /app/bin/f > /both\n", is_copied, files={"f": "x"}
@@ -139,37 +113,37 @@ class TestAtTheSameTimeAsTheStepBefore:
         late = bench.build("FROM scratch\n" + LINE, no_cache=True)
         assert early.layers[-2] == late.layers[-1]
 
-    def test_a_build_again_finds_all_of_it(self, bench: "Bench", base: str, waiting: Waiting) -> None:
+    def test_a_build_again_finds_all_of_it(self, bench: "Bench", base: str, waiting: "Waiting") -> None:
         text = base + "WAIT true\n" + LINE + "RUN true\n"
         first = waiting.build(text, is_copied, files={"f": "x"})
         again = waiting.build(text, is_copied)
         assert again.done_again == []
         assert again.result == first.result
 
-    def test_without_cache_too(self, base: str, waiting: Waiting) -> None:
+    def test_without_cache_too(self, base: str, waiting: "Waiting") -> None:
         text = base + "WAIT true\n" + LINE + "RUN cat /app/bin/f > /g\n"
         waiting.build(text, is_copied, files={"f": "x"})
         built = waiting.build(text, is_copied, files={"f": "x"}, no_cache=True)
         assert built.read("g") == b"x"
 
-    def test_directories_that_the_step_made_keep_their_modes(self, base: str, waiting: Waiting) -> None:
+    def test_directories_that_the_step_made_keep_their_modes(self, base: str, waiting: "Waiting") -> None:
         look = "RUN stat -c '%a %u' /app /app/bin / > /seen\n"
         text = base + "WAIT mkdir -m 1770 /app; chown 7 /app; chmod 711 /\n" + LINE + look
         assert waiting.build(text, is_copied, files={"f": "x"}).read("seen") == b"1770 7\n755 0\n711 0\n"
 
-    def test_the_root_directory_keeps_its_mode(self, base: str, waiting: Waiting) -> None:
+    def test_the_root_directory_keeps_its_mode(self, base: str, waiting: "Waiting") -> None:
         text = base + "WAIT chmod 711 /\n" + LINE + "RUN stat -c %a / > /seen\n"
         assert waiting.build(text, is_copied, files={"f": "x"}).read("seen") == b"711\n"
 
     def test_what_was_copied_is_of_use_though_the_step_before_fails(
-        self, bench: "Bench", base: str, waiting: Waiting
+        self, bench: "Bench", base: str, waiting: "Waiting"
     ) -> None:
         with pytest.raises(BuildFailed):
             waiting.build(base + "WAIT exit 1\n" + LINE, is_copied, files={"f": "x"})
         assert bench.leftovers()["snapshots"] == []
         assert bench.build(base + "RUN true\n" + LINE).done_again == ["RUN true"]
 
-    def test_a_file_that_is_not_there_is_told_at_once(self, bench: "Bench", base: str, waiting: Waiting) -> None:
+    def test_a_file_that_is_not_there_is_told_at_once(self, bench: "Bench", base: str, waiting: "Waiting") -> None:
         bench.build(base)
         with pytest.raises(BuildFailed, match="missing"):
             waiting.build(base + "WAIT true\nCOPY missing /x\n", lambda event: False)

@@ -16,9 +16,11 @@ import pytest
 
 from builder.build import Builder, BuildRequest, BuildResult
 from builder.cache.mounts import mount_name
+from builder.progress import Event, StepDone, StepStarted
 
 if TYPE_CHECKING:
-    from tests.integration.builds.conftest import Bench
+    from tests.gitserver import Hub
+    from tests.integration.builds.conftest import Bench, Waiting
 
 pytestmark = pytest.mark.root
 
@@ -212,3 +214,17 @@ def test_stages_that_come_to_the_same_step_by_other_ways_do_it_once(bench: "Benc
         + "FROM scratch\nCOPY --from=a /f /a\nCOPY --from=b /f /b\n"
     )
     assert built.output.count("once") == 1
+
+
+def test_a_download_comes_while_an_earlier_step_runs(base: str, hub: "Hub", waiting: "Waiting") -> None:
+    hub.root.mkdir(exist_ok=True)
+    (hub.root / "file").write_text("content")
+    fetched: list[int] = []
+
+    def is_fetched(event: Event) -> bool:
+        if isinstance(event, StepStarted) and "fetch" in event.name:
+            fetched.append(event.step)
+        return isinstance(event, StepDone) and event.step in fetched
+
+    built = waiting.build(base + f"FROM base\nWAIT true\nADD http://127.0.0.1:{hub.port}/file /f\n", is_fetched)
+    assert built.read("f") == b"content"

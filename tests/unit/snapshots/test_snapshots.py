@@ -128,6 +128,25 @@ class TestCommit:
         with pytest.raises(SnapshotError, match="no active snapshot"):
             snapshots.commit("build-1", "sha256:a")
 
+    def test_onto_another_one_shows_its_files_there_and_that_ones_root(self, snapshots: Snapshots) -> None:
+        draft = snapshots.prepare("build-draft", None)
+        (Path(draft.upper) / "b").write_text("2")
+        commit(snapshots, "sha256:a", None, a="1")
+        os.chmod(snapshots.view("sha256:a")[0], 0o711)
+        snapshots.commit(draft.key, "sha256:ab", onto="sha256:a")
+        lower = snapshots.view("sha256:ab")
+        assert [os.listdir(directory) for directory in lower] == [["b"], ["a"]]
+        assert os.stat(lower[0]).st_mode & 0o7777 == 0o711
+        assert [each.key for each in snapshots.stored()] == ["sha256:a", "sha256:ab"]
+        with pytest.raises(SnapshotError, match="in use"):
+            snapshots.remove("sha256:a")
+
+    def test_onto_one_that_is_not_there_is_refused(self, snapshots: Snapshots) -> None:
+        draft = snapshots.prepare("build-draft", None)
+        with pytest.raises(SnapshotError, match="no snapshot sha256:x"):
+            snapshots.commit(draft.key, "sha256:ab", onto="sha256:x")
+        assert not snapshots.exists("sha256:ab")
+
     def test_is_seen_by_another_process(self, snapshots: Snapshots, root: Path) -> None:
         commit(snapshots, "sha256:a", None, a="1")
         with Snapshots(root) as other:
