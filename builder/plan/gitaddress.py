@@ -165,7 +165,6 @@ def _queried(address: GitAddress, query: str) -> GitAddress:
     """What the query says, on top of the fragment. Conflicts, unknown keys and repeated ones are told."""
     found: dict[str, str] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
-        key = "checksum" if key == "commit" else key
         if key in found:
             raise GitAddressInvalid(f"query {key!r} has multiple values")
         if key not in _KEYS:
@@ -176,7 +175,7 @@ def _queried(address: GitAddress, query: str) -> GitAddress:
     switches = {key: _switch(key, found[key]) for key in _SWITCHES if key in found}
     if found.get("mtime", "commit") not in {"checkout", "commit"}:
         raise GitAddressInvalid(f"invalid mtime value: {found['mtime']!r}", hint="files get the time of the commit")
-    checksum = _checksum(found["checksum"]) if "checksum" in found else ""
+    checksum = _one("checksum", *(_checksum(found[key]) if key in found else "" for key in ("commit", "checksum")))
     ref = _one("ref", address.ref, found.get("ref", ""))
     if "tag" in found and "branch" in found:
         raise GitAddressInvalid("branch conflicts with tag", hint="leave one out")
@@ -194,7 +193,7 @@ def _queried(address: GitAddress, query: str) -> GitAddress:
 
 
 _SWITCHES = ("submodules", "keep-git-dir", "fetch-by-commit")
-_KEYS = {"ref", "tag", "branch", "subdir", "checksum", "mtime", *_SWITCHES}
+_KEYS = {"ref", "tag", "branch", "subdir", "checksum", "commit", "mtime", *_SWITCHES}
 
 
 def _one(what: str, first: str, second: str) -> str:

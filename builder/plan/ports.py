@@ -20,11 +20,22 @@ def expose(word: str) -> list[str]:
         raise PortError(f"unknown protocol {protocol!r} in {word!r}; use {', '.join(PROTOCOLS)}")
     *host, container = rest.split(":")
     first, last = _range(container, word)
+    if address := ":".join(host[:-1]):
+        _check_address(address, word)
     if host and host[-1]:
         host_first, host_last = _range(host[-1], word)
         if last != first and host_last - host_first != last - first:
             raise PortError(f"ranges of host and container differ in length in {word!r}")
     return [f"{port}/{protocol}" for port in range(first, last + 1)]
+
+
+def _check_address(text: str, word: str) -> None:
+    from ipaddress import ip_address
+
+    try:
+        ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        raise PortError(f"not an address: {text[:80]!r} in {word[:80]!r}") from None
 
 
 def _range(text: str, word: str) -> tuple[int, int]:

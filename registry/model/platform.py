@@ -15,6 +15,11 @@ _ARCHITECTURES = {
 }  # fmt: skip
 _VARIANTS = {"armhf": "v7", "armv7l": "v7", "armv6l": "v6", "armel": "v6"}
 _BASELINES = {"amd64": 1, "arm": 7, "arm64": 8}  # the variant that is meant when none is written
+_SYSTEMS = frozenset({"linux", "windows", "darwin", "freebsd", "wasi"})
+_PROCESSORS = frozenset({
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64",
+    "s390x", "wasm",
+})  # fmt: skip
 _COMPONENT = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
 
 
@@ -38,7 +43,10 @@ class Platform:
         if not 1 <= len(parts) <= 3 or not all(_COMPONENT.fullmatch(part) for part in parts):
             raise ManifestInvalid(f"not a platform: {text[:100]!r}", hint="write it like linux/amd64 or linux/arm/v7")
         if len(parts) == 1:
-            parts = [parts[0], ""] if parts[0] in {"linux", "windows", "darwin"} else ["linux", parts[0]]
+            parts = [parts[0], ""] if parts[0] in _SYSTEMS else ["linux", parts[0]]
+            if parts[1] and _ARCHITECTURES.get(parts[1], parts[1]) not in _PROCESSORS:
+                hint = "write it like linux/amd64 or linux/arm/v7"
+                raise ManifestInvalid(f"neither an operating system nor a processor: {text[:100]!r}", hint=hint)
         architecture = parts[1] or native().architecture
         return cls._normal(parts[0], architecture, parts[2] if len(parts) == 3 else "")
 

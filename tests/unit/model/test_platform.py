@@ -40,7 +40,7 @@ def test_an_operating_system_alone_means_this_machines_processor() -> None:
 
 
 @pytest.mark.parametrize(
-    "typed", ["", "/", "linux/", "linux/amd64/v1/x", "linux/am d64", "linux/../etc", "linux\n/amd64", "a b"]
+    "typed", ["", "/", "linux/", "linux/amd64/v1/x", "linux/am d64", "linux/../etc", "linux\n/amd64", "a b", "none"]
 )
 def test_what_is_no_platform(typed: str) -> None:
     with pytest.raises(ManifestInvalid) as caught:
