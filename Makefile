@@ -10,7 +10,7 @@ BUILDS ?= 1-200
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check fmt bench lock clean conformance conformance-dockerfile conformance-cache \
-	conformance-reproduce fuzz fuzz-diff grammar
+	conformance-reproduce fuzz fuzz-diff grammar torture
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -56,6 +56,10 @@ class ManifestBlobUnknown(RegistryError):
 
     code, status = "MANIFEST_BLOB_UNKNOWN", 404
 
+    def __init__(self, message: str, *, hint: str | None = None, digests: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.digests = digests  # all that is missing
+
 
 class NameUnknown(RegistryError):
     code, status = "NAME_UNKNOWN", 404

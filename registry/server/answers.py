@@ -13,11 +13,12 @@ from typing import BinaryIO
 
 import msgspec
 
-from registry.errors import RegistryError
+from registry.errors import ManifestBlobUnknown, RegistryError
 from registry.server.problems import MethodUnsupported, RangeUnsatisfiable
 from registry.server.ranges import Span
 
 IMMUTABLE = "public, max-age=31536000, immutable"  # content under a digest never changes
+_MOST_ERRORS = 100  # in one answer
 _BODILESS = frozenset({204, 304})
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
@@ -92,10 +93,13 @@ def error_answer(error: RegistryError) -> Answer:
         headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, MethodUnsupported):
         headers["Allow"] = ", ".join(error.allowed)
-    entry = {"code": error.code, "message": str(error)}
+    entry: dict[str, object] = {"code": error.code, "message": str(error)}
     if error.hint:
         entry["detail"] = error.hint
-    return Answer(error.status, headers, msgspec.json.encode({"errors": [entry]}))
+    entries = [entry]
+    if isinstance(error, ManifestBlobUnknown) and error.digests:  # Docker's form: one for each, which tools read
+        entries = [{**entry, "detail": {"digest": digest}} for digest in error.digests[:_MOST_ERRORS]]
+    return Answer(error.status, headers, msgspec.json.encode({"errors": entries}))
 
 
 def fault_answer() -> Answer:

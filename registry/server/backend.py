@@ -70,8 +70,8 @@ class Metadata(Protocol):
     async def check_writable(self, repo: str) -> None:
         """Raises ReadOnly."""
 
-    async def namespace(self, repo: str) -> StoredNamespace:
-        """What the repository's namespace may hold, and holds."""
+    async def limited(self, repo: str) -> StoredNamespace | None:
+        """What the repository's namespace may hold, and holds; None if it has no quota."""
 
     def note_pull(self, repo: str, digest: Digest) -> None:
         """A manifest was read. Never waits; written down later, by `Care`."""
@@ -117,8 +117,8 @@ class Blobs(Protocol):
 class Care(Protocol):
     """What has to be done from time to time; safe in several servers at once."""
 
-    async def note_pulls(self) -> None:
-        """Write down what `Metadata.note_pull` was told."""
+    async def take_notes(self) -> None:
+        """Write down what `Metadata.note_pull` was told, and sum up what namespaces use."""
 
     async def collect(self) -> Collected:
         """Apply the retention rules, then free what nothing refers to."""

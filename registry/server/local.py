@@ -106,8 +106,8 @@ class LocalMetadata:
     async def check_writable(self, repo: str) -> None:
         self._store.namespaces.check_writable(repo)
 
-    async def namespace(self, repo: str) -> StoredNamespace:
-        return self._store.namespaces.of(repo)
+    async def limited(self, repo: str) -> StoredNamespace | None:
+        return self._store.namespaces.limited(repo)
 
     def note_pull(self, repo: str, digest: Digest) -> None:
         self._pulls[repo, digest] = time.time()
@@ -199,11 +199,12 @@ class LocalCare:
         self._pulls = pulls
         self._restorable = restorable
 
-    async def note_pulls(self) -> None:
-        if self._pulls:
-            noted = dict(self._pulls)
-            self._pulls.clear()
+    async def take_notes(self) -> None:
+        noted = dict(self._pulls)
+        self._pulls.clear()
+        if noted:
             await in_thread(self._store.note_pulls, noted)
+        await in_thread(self._store.namespaces.fold)
 
     async def collect(self) -> Collected:
         by = Client("retention", self._restorable)

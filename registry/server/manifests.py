@@ -65,8 +65,8 @@ async def put_manifest(call: Call) -> Answer:
 
 
 async def _cautions(call: Call) -> list[str]:
-    space = await call.meta.namespace(call.name)
-    if space.quota is None or space.used < space.quota * _NEARLY_FULL:
+    space = await call.meta.limited(call.name)
+    if space is None or space.quota is None or space.used < space.quota * _NEARLY_FULL:
         return []
     return [f"{space.used} of the {space.quota} bytes that this namespace may hold are used"]
 

@@ -12,7 +12,7 @@ from registry.errors import RegistryError
 from registry.server.backend import Care
 
 log = logging.getLogger(__name__)
-_PULLS_EVERY = 60.0  # seconds
+_NOTES_EVERY = 60.0  # seconds
 _SCRUB_EVERY = 3600.0  # seconds between two looks for what has become old enough
 
 
@@ -30,7 +30,7 @@ class Upkeep:
             collect_every: seconds between two collections of garbage; 0: never.
             scrub_rate: bytes a second that are read to find damage; 0: none.
         """
-        self._add(_PULLS_EVERY, self._care.note_pulls)
+        self._add(_NOTES_EVERY, self._care.take_notes)
         if collect_every:
             self._add(collect_every, self._collect)
         if scrub_rate:
@@ -41,7 +41,7 @@ class Upkeep:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
         with suppress(RegistryError):
-            await self._care.note_pulls()
+            await self._care.take_notes()
 
     def _add(self, every: float, work: Callable[[], Awaitable[None]]) -> None:
         self._jobs.append(asyncio.create_task(_repeat(every, work)))

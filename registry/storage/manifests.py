@@ -209,23 +209,30 @@ def _checked_children(
     transaction: sqlite3.Connection, repo: int, parsed: Manifest | Index, *, sparse: bool
 ) -> list[tuple[Digest, str]]:
     """(digest, kind) of every child. Raises ManifestBlobUnknown, SizeInvalid."""
+    missing: list[Descriptor] = []
     if isinstance(parsed, Manifest):
-        return list(_image_children(transaction, repo, parsed))
-    return list(_index_children(transaction, repo, parsed, sparse=sparse))
+        found = list(_image_children(transaction, repo, parsed, missing))
+    else:
+        found = list(_index_children(transaction, repo, parsed, missing))
+    if missing and not (sparse and isinstance(parsed, Index)):
+        raise _missing(missing)
+    return found
 
 
-def _image_children(transaction: sqlite3.Connection, repo: int, parsed: Manifest) -> Iterator[tuple[Digest, str]]:
+def _image_children(
+    transaction: sqlite3.Connection, repo: int, parsed: Manifest, missing: list[Descriptor]
+) -> Iterator[tuple[Digest, str]]:
     for number, child in enumerate(parsed.children):
         size = _linked_size(transaction, repo, child.digest)
         if size is not None:
             _check_size(child, size)
         elif number == 0 or (is_distributable(child.media_type) and not child.urls):
-            raise _missing(child)
+            missing.append(child)
         yield child.digest, "layer" if number else "config"
 
 
 def _index_children(
-    transaction: sqlite3.Connection, repo: int, parsed: Index, *, sparse: bool
+    transaction: sqlite3.Connection, repo: int, parsed: Index, missing: list[Descriptor]
 ) -> Iterator[tuple[Digest, str]]:
     for child in parsed.children:
         found = transaction.execute(
@@ -238,15 +245,15 @@ def _index_children(
         size = _linked_size(transaction, repo, child.digest)  # BuildKit's cache exports are indexes that list layers
         if size is not None:
             _check_size(child, size)
-        elif not sparse:
-            raise _missing(child)
+        else:
+            missing.append(child)
         yield child.digest, "manifest" if size is None else "layer"
 
 
 def _linked_size(transaction: sqlite3.Connection, repo: int, digest: Digest) -> int | None:
     found = transaction.execute(
         "SELECT b.size FROM repo_blob rb JOIN blob b ON b.digest = rb.digest "
-        "WHERE rb.repo_id = ? AND rb.digest = ? AND b.state = 'live'",
+        "WHERE rb.repo_id = ? AND rb.digest = ? AND b.state = 'live' AND b.digest NOT IN (SELECT digest FROM damage)",
         (repo, str(digest)),
     ).fetchone()
     return None if found is None else int(found[0])
@@ -265,10 +272,13 @@ def _check_size(child: Descriptor, size: int) -> None:
         raise SizeInvalid(f"{child.digest} has {size} bytes, the manifest says {child.size}", hint="rebuild the image")
 
 
-def _missing(child: Descriptor) -> ManifestBlobUnknown:
+def _missing(children: Sequence[Descriptor]) -> ManifestBlobUnknown:
+    first = children[0]
+    more = f", and {len(children) - 1} more," if len(children) > 1 else ","
     return ManifestBlobUnknown(
-        f"the manifest needs {child.digest} ({child.media_type[:100]}), which the repository does not hold",
+        f"the manifest needs {first.digest} ({first.media_type[:100]}){more} which the repository does not hold",
         hint="push its layers and configuration, or its images, before it",
+        digests=tuple(str(child.digest) for child in children),
     )
 
 

@@ -41,6 +41,11 @@ class Namespaces:
         quota, used, frozen = found or (None, 0, 0)
         return StoredNamespace(name, quota, used, bool(frozen) or self._is_frozen(EVERYTHING))
 
+    def limited(self, repo: str) -> StoredNamespace | None:
+        """The namespace of a repository if it has a quota; then only is the ledger summed up."""
+        found = self._database.row("SELECT quota_bytes FROM namespace WHERE name = ?", (namespace_of(repo),))
+        return self.of(repo) if found and found[0] is not None else None
+
     def set_quota(self, name: str, quota: int | None) -> None:
         """In bytes; None lifts it. What is there already stays, however much it is. Raises NameInvalid."""
         with self._database.write() as transaction:
@@ -71,6 +76,8 @@ class Namespaces:
 
     def fold(self) -> None:
         """Sum the ledger up, so that asking for what is used stays cheap."""
+        if self._database.row("SELECT 1 FROM usage_ledger LIMIT 1") is None:
+            return
         with self._database.write(durable=False) as transaction:
             transaction.execute(
                 f"UPDATE namespace AS n SET used_bytes_cached = {_USED} "  # noqa: S608 - a constant

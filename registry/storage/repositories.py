@@ -95,7 +95,7 @@ class Repositories:
             return self.has(source, digest)
         found = self._database.row(
             "SELECT 1 FROM repo_blob rb JOIN blob b ON b.digest = rb.digest WHERE rb.digest = ? AND b.state = 'live' "
-            "LIMIT 1",
+            "AND b.digest NOT IN (SELECT digest FROM damage) LIMIT 1",
             (str(digest),),
         )
         return found is not None

@@ -229,7 +229,10 @@ class TestRefusedManifest:
 
     def test_because_a_layer_is_not_in_this_repository(self, registry: Registry) -> None:
         content = registry.image("other")
-        assert self.refused(registry, content) == (404, "MANIFEST_BLOB_UNKNOWN")
+        answer = registry.put_manifest(content, f"{PATH}/1")
+        assert (answer.status, answer.code) == (404, "MANIFEST_BLOB_UNKNOWN")
+        named = {error["detail"]["digest"] for error in answer.json["errors"]}
+        assert named == {json.loads(content)["config"]["digest"], str(Digest.of(b"layer"))}, "each that is missing"
         assert registry.ask("GET", f"{PATH}/1").status == 404
 
     def test_because_an_image_of_the_index_is_not_there(

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,14 @@ class TestBadUpload:
             assert "space" in answer.json["errors"][0]["message"] or "full" in answer.json["errors"][0]["message"]
             registry.agent.close()  # what is left of the body makes the connection useless
             assert pulled(registry, registry.push_blob(b"1" * 1_000_000)), "what filled the disk was not given up"
+            with (root / "filler").open("wb") as filler, suppress(OSError):
+                while filler.write(b"0" * 65536):
+                    filler.flush()
+            registry.agent.close()
+            assert registry.ask("POST", f"/v2/app/blobs/uploads/?digest={DIGEST}", CONTENT).status == 507
+            (root / "filler").unlink()
+            registry.agent.close()
+            assert pulled(registry, registry.push_blob(CONTENT)) == CONTENT, "does not recover"
             registry.stop()
         finally:
             subprocess.run(["umount", "-l", root], check=True)
