@@ -13,6 +13,7 @@ from builder.errors import BuilderError
 
 MAX_NESTING = 50
 MAX_RESULT = 4 << 20
+MAX_MATCHED = 256 << 10  # characters of values that patterns go over; no program takes so long a variable
 _SPECIAL = frozenset("@*#?-$!0")
 
 
@@ -76,6 +77,7 @@ class _Expansion:
     only_syntax: bool = False
     position: int = 0
     spent: int = 0  # characters of values put in so far
+    matched: int = 0  # characters of values that patterns went over so far
     pieces: list[tuple[str, bool]] = field(default_factory=list)  # text, and whether its blanks split words
 
     def run(self) -> str:
@@ -206,7 +208,7 @@ class _Expansion:
     def _trim(self, name: str, operator: str, word: str, start: int) -> str:
         longest = word.startswith(operator)
         pattern = self._pattern(word[1:] if longest else word, start)
-        value = self._value(name)
+        value = self._matched(name)
         if operator == "#":
             return value[pattern.prefix(value, longest=longest) or 0 :]
         cut = pattern.reversed().prefix(value[::-1], longest=longest) or 0
@@ -218,7 +220,7 @@ class _Expansion:
             self.position += 1
         pattern = self._pattern(self._inner("/", True, depth), start)
         replacement = self._inner("}", True, depth)
-        return self._counted(pattern.replace(self._value(name), replacement, everywhere=everywhere, limit=MAX_RESULT))
+        return self._counted(pattern.replace(self._matched(name), replacement, everywhere=everywhere, limit=MAX_RESULT))
 
     def _pattern(self, text: str, start: int) -> Pattern:
         try:
@@ -236,6 +238,14 @@ class _Expansion:
                 self.missing.add(name)
             return ""
         return self._counted(value)
+
+    def _matched(self, name: str) -> str:
+        """The value for a pattern, which takes a step for each of its characters."""
+        value = self._value(name)
+        self.matched += len(value)
+        if self.matched > MAX_MATCHED:
+            raise ExpansionError(f"patterns of the word go over more than {MAX_MATCHED} characters of values")
+        return value
 
     def _counted(self, text: str) -> str:
         """A few lines of `ENV a=$a$a$a…` would fill the memory otherwise."""

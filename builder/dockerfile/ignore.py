@@ -54,7 +54,8 @@ class IgnoreRules:
 
     def may_hold_included(self, directory: str) -> bool:
         """Whether something below a directory that is left out can still be kept: if not, nobody need look inside."""
-        return self._ways_down is not None and self._ways_down.fullmatch(directory) is not None
+        names = directory.split("/")
+        return any(way.leads_through(names) for way in self._ways_down)
 
     def decided_by(self, path: str) -> Rule | None:
         """The rule that decides about `path`, for messages."""
@@ -72,9 +73,21 @@ class IgnoreRules:
         )
 
     @cached_property
-    def _ways_down(self) -> re.Pattern[str] | None:
-        ways = [_ancestors(list(tokens(rule.pattern, deep=True))) for rule in self.rules if rule.keeps]
-        return re.compile("|".join(ways), re.DOTALL) if ways else None
+    def _ways_down(self) -> tuple["_Way", ...]:
+        return tuple(_way(list(tokens(rule.pattern, deep=True))) for rule in self.rules if rule.keeps)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """The directories above what a pattern matches: the first parts of their paths, and whether any may follow."""
+
+    parts: tuple[re.Pattern[str], ...]
+    deep: bool
+
+    def leads_through(self, names: Sequence[str]) -> bool:
+        if len(names) > len(self.parts) and not self.deep:
+            return False
+        return all(part.fullmatch(name) for part, name in zip(self.parts, names, strict=False))
 
 
 def _rule(line: str, number: int, file: str) -> Rule | None:
@@ -100,17 +113,16 @@ def _matching(pattern: str) -> str:
     return f"(?:{expression(pieces)})"
 
 
-def _ancestors(pieces: Sequence[Token]) -> str:
-    """Matches every directory above something that the pattern can match."""
+def _way(pieces: Sequence[Token]) -> _Way:
     parts: list[str] = [""]
+    deep = False
     for kind, text in pieces:
         if kind == DEEP:
-            return "".join(f"{part}(?:/" for part in parts[:-1]) + ".*" + ")?" * (len(parts) - 1)
+            deep = True
+            break
         if kind == "/":
             parts.append("")
         else:
             parts[-1] += text
-    parts.pop()  # the last part is the thing itself
-    if not parts:
-        return "(?!)"
-    return "(?:/".join(parts) + ")?" * (len(parts) - 1)
+    parts.pop()  # the last part is the thing itself, or goes on over directories
+    return _Way(tuple(re.compile(part, re.DOTALL) for part in parts), deep)

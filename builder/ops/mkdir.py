@@ -38,13 +38,24 @@ def _owner(root: int, user: str) -> tuple[int, int]:
 
 
 def _make(root: int, path: str, owner: tuple[int, int] | None) -> None:
+    missing: list[str] = []
+    while not _is_there(root, path):
+        missing.append(path)
+        path = posixpath.dirname(path)
+    for place in reversed(missing):
+        _make_one(root, place, owner)
+
+
+def _is_there(root: int, path: str) -> bool:
     try:
         os.close(open_in_root(root, path, os.O_PATH | os.O_DIRECTORY))
-        return
     except FileNotFoundError:
-        pass
+        return False
+    return True
+
+
+def _make_one(root: int, path: str, owner: tuple[int, int] | None) -> None:
     above, name = posixpath.split(path)
-    _make(root, above, owner)
     with closing(open_in_root(root, above, os.O_PATH | os.O_DIRECTORY)) as parent:
         os.mkdir(name, _MODE, dir_fd=parent)
         with closing(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)) as made:

@@ -30,17 +30,24 @@ class Stubs:
 
     def make(self, root: int, path: str, *, directory: bool, links: int = _LINKS) -> None:
         """Make `path` and what is missing above it. What is there already, of whatever kind, is left alone."""
-        if _exists(root, path) or links == 0:
-            return
-        above, name = posixpath.split(posixpath.normpath(path))
-        self.make(root, above, directory=True, links=links)
+        missing: list[str] = []
+        path = posixpath.normpath(path)
+        while not _exists(root, path):
+            missing.append(path)
+            path = posixpath.dirname(path)
+        for place in reversed(missing):
+            self._make_one(root, place, directory=directory or place is not missing[0], links=links)
+
+    def _make_one(self, root: int, path: str, *, directory: bool, links: int) -> None:
+        above, name = posixpath.split(path)
         try:
             parent = open_in_root(root, above, os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
             return  # something that is no directory is in the way; the runner says so in its own words
         try:
             if (target := _link(name, parent)) is not None:
-                self.make(root, posixpath.join(above, target), directory=directory, links=links - 1)
+                if links:
+                    self.make(root, posixpath.join(above, target), directory=directory, links=links - 1)
                 return
             before = os.fstat(parent)
             if directory:

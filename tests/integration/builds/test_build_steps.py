@@ -292,6 +292,11 @@ class TestNetwork:
 
 
 class TestWorkdirAndUser:
+    def test_may_be_as_deep_as_a_path_can_be(self, bench: "Bench", base: str) -> None:
+        with pytest.raises(BuildFailed, match="File name too long"):
+            bench.build(f"{base}FROM base\nWORKDIR {'/a' * 3000}\n")
+        assert len(bench.build(f"{base}FROM base\nWORKDIR {'/a' * 1500}\n").names()) == 1500
+
     def test_directories_belong_to_the_user_of_the_moment(self, bench: "Bench", base: str) -> None:
         built = bench.build(
             base + "RUN mkdir -p /etc && echo app:x:5:6::/: > /etc/passwd\nFROM base\nUSER app\nWORKDIR /a/b\n"

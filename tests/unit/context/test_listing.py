@@ -69,8 +69,10 @@ class TestWildcards:
         assert paths(root, "[de]") == ["d", "d/c.txt", "d/x", "e", "e/c.txt"]
 
     def test_nothing_may_match(self, make: Make) -> None:
-        assert paths(make({}), "no*") == []
-        assert paths(make({}), "nowhere/*") == []
+        assert paths(make({"d/f": ""}), "no*") == paths(make({"d/f": ""}), "d/no*") == []
+
+    def test_the_directory_before_one_must_be_there(self, make: Make) -> None:
+        assert str(refused(make({}), "nowhere/*")).startswith('"/nowhere" not found')
 
     def test_escaped_wildcards_are_names(self, make: Make) -> None:
         root = make({"a*": "", "ab": ""})
@@ -141,9 +143,9 @@ class TestIgnored:
 
     def test_a_link_that_is_left_out_is_not_there_wherever_it_leads(self, make: Make) -> None:
         root = make({".dockerignore": "link*\n", "open": "", "dir/f": "", "link": "->open", "links": "->dir"})
-        for path in ("link", "links", "links/f"):
+        for path in ("link", "links", "links/f", "links/*"):
             assert refused(root, path).hint == "it is left out by .dockerignore:1 (link*)"
-        assert paths(root, "lin*") == paths(root, "links/*") == []
+        assert paths(root, "lin*") == []
 
     def test_exclude_counts_from_each_source(self, make: Make) -> None:
         root = make({"d/a.o": "", "d/e/b.o": "", "d/c": "", "x.o": ""})

@@ -142,3 +142,9 @@ def test_any_text_is_rules_or_a_fault(text: str, path: str) -> None:
     out = parsed.excluded(path)
     assert (parsed.decided_by(path) is not None) >= out
     assert isinstance(parsed.may_hold_included(path), bool)
+
+
+def test_an_exception_may_be_as_deep_as_it_likes() -> None:
+    rules = IgnoreRules.parse("**\n!" + "a/" * 3000 + "*")
+    assert rules.may_hold_included("a/a/a")
+    assert not rules.may_hold_included("a/b")

@@ -38,6 +38,14 @@ def test_they_come_and_go_without_a_trace(tree: int, tmp_path: Path) -> None:
     assert times(tmp_path) == (LONG_AGO, LONG_AGO)
 
 
+def test_they_may_be_as_deep_as_a_path_can_be(tree: int, tmp_path: Path) -> None:
+    stubs = Stubs()
+    stubs.make(tree, "/a" * 2000, directory=True)
+    assert (tmp_path / ("a/" * 1000)).is_dir()
+    stubs.remove(tree)
+    assert os.listdir(tmp_path) == ["etc"]
+
+
 def test_what_was_there_stays(tree: int, tmp_path: Path) -> None:
     (tmp_path / "etc" / "hosts").write_text("")
     stubs = Stubs()

@@ -1,0 +1,2 @@
+FROM base
+COPY link-to-dir/* a.txt /x/
