@@ -144,7 +144,7 @@ class Workshop:
         progress = _UntilCanceled(self.cancellation, step)
         return unpack_image(self.store, self.snapshots, manifest, config, progress, wait=self._doze)
 
-    def alone(self, work: Digest, step: Step) -> contextlib.AbstractContextManager[None]:
+    def alone(self, work: Digest, step: Step) -> contextlib.AbstractContextManager[bool]:
         """While the body runs, no other step of any build on this root does the work of that key: see turn().
 
         Raises Canceled: this build ended while it waited; the other one knows nothing of that.

@@ -85,9 +85,8 @@ class Solver:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self.is_working = False  # something is done, and not just looked up
-        self._selected: dict[Digest, list[Digest]] = {}  # contents of vertices' sources that were looked at early
         self._begun: dict[Digest, Step] = {}  # linked copies that were done before there was anything below them
-        self._drafts: dict[Digest, Draft] = {}  # … and what they gave
+        self._drafts: dict[Digest, tuple[Draft, list[Digest]]] = {}  # … what they gave, and what they copied
         self._foreign: set[Digest] = set()  # keys found in other machines' caches
 
     def solve(self, vertex: Vertex, inputs: Sequence[Files]) -> Files:
@@ -132,7 +131,6 @@ class Solver:
             self.shop.cancellation.check()
             with self._told(vertex, self._started(vertex)):
                 raise
-        self._selected[vertex.digest] = contents
         if isinstance(op, CopyOp) and alone:
             self._copy_early(vertex, op, sources, contents)
 
@@ -143,7 +141,7 @@ class Solver:
             step.canceled()
             self.ledger.gave_up(digest, step.seconds)
         while self._drafts:
-            self.shop.drop(self._drafts.popitem()[1])
+            self.shop.drop(self._drafts.popitem()[1][0])
 
     def _copy_early(self, vertex: Vertex, op: CopyOp, sources: Sequence[Files], contents: list[Digest]) -> None:
         """Do a linked copy as it comes out over directories that are plain or missing, which they mostly are."""
@@ -152,11 +150,12 @@ class Solver:
         if self._known(key, vertex) is not None:
             return
         step = self._started(vertex)
-        with self._told(vertex, step), nullcontext() if vertex.no_cache else self.shop.alone(key, step):
-            if self._known(key, vertex) is None:
+        turn = nullcontext(enter_result=False) if vertex.no_cache else self.shop.alone(key, step)
+        with self._told(vertex, step), turn as waited:
+            if self._known(key, vertex) is None and not waited:
                 draft = self._plain_draft(op, sources, step)
                 if draft is not None:
-                    self._drafts[vertex.digest] = draft
+                    self._drafts[vertex.digest] = draft, contents
                     parts = self.ledger.parts(vertex, ["", *names], contents, epoch)
                     self._keep(draft.layer, vertex, parts, *self._plain_keys(op, names, contents))
         step.update("copied", "and waits for what is below")
@@ -236,11 +235,16 @@ class Solver:
         below, *sources = inputs
         assert isinstance(below, TreeFiles), "a step stands on a file system"
         look = self._look(vertex, op, below.tree, sources, step)
-        if look.layer is None and look.draft is None and not vertex.no_cache:
-            with self.shop.alone(look.last, step):
-                # Whoever did the same meanwhile was first: its layer, and its time, are the result for all.
+        while look.layer is None and look.draft is None and not vertex.no_cache:
+            with self.shop.alone(look.last, step) as waited:
+                # Whoever did the same meanwhile was first: its layer is the result for all.
                 look.layer = self._known(look.last, vertex) or self._by_buildkit(vertex, look)
+                if look.layer is None and waited:
+                    before, look = look.last, self._look(vertex, op, below.tree, sources, step)
+                    if look.last != before:
+                        continue  # files were edited while we waited: it is other work now
                 layer, cached = self._settle(vertex, op, look, sources, step)
+                break
         else:
             layer, cached = self._settle(vertex, op, look, sources, step)
         for digest in look.contents:
@@ -259,13 +263,14 @@ class Solver:
             look.keys.append(fast)
             look.layer = self._known(fast, vertex)
         if look.layer is None and not isinstance(op, MkdirOp) and (sources or linked):
-            look.contents = self._selected.get(vertex.digest) or self._contents(op, sources, step)
+            look.contents = self._contents(op, sources, step)  # also if it was looked at early: files may change
             look.keys.append(slow_key(op, parent.chain, look.contents, epoch))
             look.layer = self._known(look.last, vertex)
             if look.layer is None and isinstance(op, CopyOp) and linked:
                 self._look_beside(vertex, op, look, step)
-        if (draft := self._drafts.pop(vertex.digest, None)) is not None:
-            if look.plain_keys and (look.layer is None or look.layer == draft.layer):
+        if (early := self._drafts.pop(vertex.digest, None)) is not None:
+            draft, contents = early
+            if look.plain_keys and contents == look.contents and (look.layer is None or look.layer == draft.layer):
                 look.draft, look.layer = draft, None
             else:
                 self.shop.drop(draft)

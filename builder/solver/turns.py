@@ -16,7 +16,7 @@ Tell = Callable[[str, str], None]
 
 
 @contextmanager
-def turn(root: Path, work: Digest, tell: Tell, wait: Callable[[int], None] = doze) -> Iterator[None]:
+def turn(root: Path, work: Digest, tell: Tell, wait: Callable[[int], None] = doze) -> Iterator[bool]:
     """While the body runs, nobody else does this work. Look first whether it is done by now.
 
     Args:
@@ -24,10 +24,16 @@ def turn(root: Path, work: Digest, tell: Tell, wait: Callable[[int], None] = doz
         work: key of the result.
         tell: gets words about waiting.
         wait: as of alone().
+
+    Yields:
+        Whether time has passed, in which anything may have changed.
     """
     told: set[int] = set()
+    waited = False
 
     def waiting(holder: int) -> None:
+        nonlocal waited
+        waited = True
         if holder and holder not in told:
             told.add(holder)
             other = "another step" if holder == os.getpid() else f"another build (process {holder})"
@@ -37,7 +43,7 @@ def turn(root: Path, work: Digest, tell: Tell, wait: Callable[[int], None] = doz
     with alone(_directory(root) / f"{work.encoded}.lock", waiting):
         if told:
             tell("waiting", "is over")
-        yield
+        yield waited
 
 
 def sweep_turns(root: Path) -> None:

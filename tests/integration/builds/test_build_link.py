@@ -151,3 +151,19 @@ class TestAtTheSameTimeAsTheStepBefore:
         canceled = [started[event.step] for event in bench.events if isinstance(event, StepCanceled)]
         assert len(canceled) == 1
         assert "RUN" in canceled[0]
+
+    @pytest.mark.parametrize("flag", ["", "--link "])
+    def test_a_file_that_changes_meanwhile_is_taken_as_it_is_then(
+        self, bench: "Bench", base: str, waiting: "Waiting", flag: str
+    ) -> None:
+        """And what is kept in the cache is never another file than its key says."""
+        text = base + f"WAIT true\nCOPY {flag}f /f\nCOPY --link other /other\n"
+
+        def edited(event: Event) -> bool:
+            if is_copied(event):
+                bench.write({"f": "edited"})
+            return is_copied(event)
+
+        built = waiting.build(text, edited, files={"f": "before", "other": "1"})
+        assert built.read("f") == b"edited"
+        assert waiting.build(text, is_copied, files={"f": "before"}).read("f") == b"before"

@@ -155,6 +155,22 @@ class TestTwoProcesses:
         second.ends()
         assert meeting.begun == 2
 
+    def test_files_that_are_edited_while_it_waits_are_taken_as_they_are_then(self, meeting: Meeting, base: str) -> None:
+        step = SLOW.replace("RUN ", "RUN --mount=source=f,target=/f ").replace(
+            "echo done > /x", "test $(wc -l < /m/count) -gt 1 && cat /f > /x"
+        )
+        meeting.bench.write({"Dockerfile": base + step, "f": "before"})
+        first = meeting.start()
+        until(lambda: meeting.begun == 1, "the step begins")
+        second = meeting.start()
+        second.says("waiting for another build")
+        meeting.bench.write({"f": "edited"})
+        meeting.go_on()
+        first.ends(4)
+        second.ends()
+        assert meeting.bench.build(base + step, files={"f": "before"}).read("x") == b"before"
+        assert meeting.bench.build(base + step, files={"f": "edited"}).done_again == []
+
     def test_who_wants_no_cache_waits_for_nobody_and_spoils_nothing(self, meeting: Meeting, base: str) -> None:
         meeting.bench.write({"Dockerfile": base + SLOW})
         running = [meeting.start("--no-cache"), meeting.start("--no-cache")]
