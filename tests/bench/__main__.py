@@ -25,6 +25,14 @@ from tests.bench.peers import PEERS, REGISTRY, Peer, Unavailable
 from tests.interop.peers import remove_cgroups
 
 INSIDE = "PYBUILD_BENCH_DIR"
+ROW_SECONDS = 90.0  # a row that took longer begins no further round
+# how many times better than the best peer of the same run a row is meant to be, by the beginning of its name
+TARGETS = {
+    "B1s": 3.0, "B1 ": 2.8, "B2": 3.9, "B3 large file to oci-gzip": 4.5, "B3 large file to oci-zstd": 2.9, "B4": 1.12,
+    "B5": 1.6, "R5": 5.0, "P1b": 3.2, "P1 ": 1.5, "P2": 2.5, "P3": 2.9, "R1 run --network none": 5.5, "R1 run": 8.0,
+    "R3": 4.0, "G1 GET manifest": 2.0, "G1 GET 4 KiB": 10.0, "G1 GET 64 MiB": 1.0, "G1 PUT": 6.0, "G1 tags, all": 2.6,
+    "G1 tags, n=100": 12.0,
+}  # fmt: skip
 
 
 @dataclass
@@ -53,14 +61,17 @@ class Table:
                 best = better(others)
                 times = medians["pybuild"] / best if better is max else best / medians["pybuild"]
                 ratio = f"   = {times:.2f}x the best peer"
+                target = next((found for name, found in TARGETS.items() if row.startswith(name)), None)
+                ratio += f" (target {target:g}x)" if target is not None else ""
             sys.stdout.write(f"{row:28} {unit:6} {cells}{ratio}\n")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--rows", default="start,parse,B1s,B1,B2,B4,B5,R5,B3,R1,R3,P1,P2,G1")
+    parser.add_argument("--rows", default="start,parse,B1s,B1,B2,B4,B5,R5,B3,P1,P1b,P2,P3,M,R1,R3,G1")
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=25, help="rows that would begin later are left out")
     parser.add_argument("--quick", action="store_true", help="small sizes, one run: shows that it works")
     parser.add_argument("--out", type=Path, help="also write the values as JSON")
     options = parser.parse_args()
@@ -71,14 +82,17 @@ def main() -> int:
     sizes = {"files": 500, "big": 16 << 20} if options.quick else {"files": 10_000, "big": 1 << 30}
     made = contexts.prepare(work / "contexts", **sizes)
     table = Table()
+    ends = time.monotonic() + 60 * options.minutes
     wanted = options.rows.split(",")
     peers = [PEERS[name](work / name) for name in options.peers.split(",")]
     try:
         peers = [peer for peer in peers if _up(peer, work)]
         for row in wanted:
-            if row in ROWS:
+            if row in ROWS and time.monotonic() < ends:
                 ROWS[row](table, peers, made, runs)
-        if "G1" in wanted:
+            elif row in ROWS:
+                sys.stderr.write(f"left out: {row}: the {options.minutes:g} minutes are over\n")
+        if "G1" in wanted and time.monotonic() < ends:
             registries.measure(table.put, work, runs, quick=options.quick)
     finally:
         for peer in peers:
@@ -132,7 +146,10 @@ Row = Callable[[Table, list[Peer], dict[str, Path], int], None]
 
 def turns(peers: list[Peer], runs: int, *operations: str) -> Iterable[Peer]:
     """Each peer that can do it, one after the other, `runs` times; what is dirty is written out before each."""
+    began = time.monotonic()
     for _ in range(runs):
+        if time.monotonic() - began > ROW_SECONDS:
+            return
         for peer in peers:
             if peer.can(*operations):
                 os.sync()
@@ -224,31 +241,66 @@ def execs(table: Table, peers: list[Peer], made: dict[str, Path], runs: int) -> 
         peer.time("rm", name="bench-exec")
 
 
+def build_and_push(table: Table, peers: list[Peer], made: dict[str, Path], runs: int) -> None:
+    """From nothing to the registry, which is fair to those who compress when they push."""
+    for number, peer in enumerate(turns(peers, runs, "cold", "push")):
+        home = peer.home / f"registry-cold-{number}"
+        with registries.distribution(home, REGISTRY):
+            took = peer.time("cold", tag="bench/large:1", base=BASE, context=made["large"])
+            took += peer.time("push", tag="bench/large:1", to=f"{REGISTRY}/large:1")
+            table.put("P1b cold build and push", peer.name, took, "s")
+        shutil.rmtree(home)
+
+
+def memory(table: Table, peers: list[Peer], made: dict[str, Path], runs: int) -> None:
+    """The largest process of a cold build over the size of a layer and over the number of its files."""
+    del runs
+    size, count = (made["big"] / "big.bin").stat().st_size, sum(1 for _ in made["files"].glob("site/*/*"))
+    contexts.mixed_file(
+        contexts.empty(made["big"].parent / "big-16th", "FROM scratch\nCOPY big.bin /\n") / "big.bin", size // 16
+    )
+    for name, files in (("tenth", count // 10), ("tenfold", count * 10)):
+        contexts.source_tree(
+            contexts.empty(made["files"].parent / name, "FROM scratch\nCOPY site /site\n") / "site", files
+        )
+    shown = [("big-16th", f"{size >> 24} MiB"), ("big", f"{size >> 20} MiB")]
+    shown += [("tenth", f"{count // 10} files"), ("tenfold", f"{count * 10} files")]
+    for name, what in shown:
+        for peer in turns([peer for peer in peers if not peer.daemon], 1, "cold"):
+            peak = peer.peak("cold", tag=f"bench/{name}:1", base=BASE, context=made["big"].parent / name)
+            table.put(f"M peak memory, {what}", peer.name, peak, "MiB")
+
+
 def push(table: Table, peers: list[Peer], made: dict[str, Path], runs: int) -> None:
-    """A new tag and its one large layer to an empty Debian registry, for everybody the same one."""
+    """A new tag and its four large layers to an empty Debian registry, for everybody the same one."""
     for peer in turns(peers, 1, "push"):
-        peer.time("build", tag="bench/big:1", base=BASE, context=made["big"])
+        peer.time("build", tag="bench/large:1", base=BASE, context=made["large"])
     for attempt in range(runs):
         for peer in turns(peers, 1, "push"):
             with registries.distribution(peer.home / f"registry-{attempt}", REGISTRY):
-                table.put("P1 push", peer.name, peer.time("push", tag="bench/big:1", to=f"{REGISTRY}/big:1"), "s")
+                table.put("P1 push", peer.name, peer.time("push", tag="bench/large:1", to=f"{REGISTRY}/large:1"), "s")
             shutil.rmtree(peer.home / f"registry-{attempt}")
 
 
-def pull(table: Table, peers: list[Peer], made: dict[str, Path], runs: int) -> None:
-    """Fetch an image with many small files and start it once: includes unpacking, for everybody."""
-    home = peers[0].home.parent
-    maker = PEERS["pybuild"](home / "maker")
-    maker.time("build", tag="bench/files:1", base=BASE, context=made["files"])
-    with registries.distribution(home / "registry-pull", REGISTRY):
-        image = f"{REGISTRY}/files:1"
-        maker.time("push", tag="bench/files:1", to=image)
-        for number, peer in enumerate(turns(peers, runs, "pull")):
-            # Ours keeps layers for a while after they are forgotten, so each turn gets a state root that is new.
-            env = {**peer.env, "PYBUILD_ROOT": str(peer.home / f"pull-{number}")}
-            fresh = Peer(peer.name, peer.home, peer.operations, env)
-            table.put("P2 pull and first run", peer.name, fresh.time("pull", image=image), "s")
-            fresh.time("forget", image=image)
+def pull(name: str, context: str) -> Row:
+    """Fetch an image and start it once: includes unpacking, for everybody."""
+
+    def row(table: Table, peers: list[Peer], made: dict[str, Path], runs: int) -> None:
+        home = peers[0].home.parent
+        maker = PEERS["pybuild"](home / "maker")
+        maker.time("build", tag=f"bench/{context}:1", base=BASE, context=made[context])
+        with registries.distribution(home / f"registry-pull-{context}", REGISTRY):
+            image = f"{REGISTRY}/{context}:1"
+            maker.time("push", tag=f"bench/{context}:1", to=image)
+            for number, peer in enumerate(turns(peers, runs, "pull")):
+                # Ours keeps layers for a while after they are forgotten, so each turn gets a state root that is new.
+                root = peer.home / f"pull-{context}-{number}"
+                fresh = Peer(peer.name, peer.home, peer.operations, {**peer.env, "PYBUILD_ROOT": str(root)})
+                table.put(name, peer.name, fresh.time("pull", image=image), "s")
+                fresh.time("forget", image=image)
+                shutil.rmtree(root, ignore_errors=True)
+
+    return row
 
 
 ROWS: dict[str, Row] = {
@@ -264,7 +316,10 @@ ROWS: dict[str, Row] = {
     "R1": containers,
     "R3": execs,
     "P1": push,
-    "P2": pull,
+    "P1b": build_and_push,
+    "P2": pull("P2 pull of 1 GiB and first run", "large"),
+    "P3": pull("P3 pull of 30k files and first run", "many"),
+    "M": memory,
 }
 
 if __name__ == "__main__":

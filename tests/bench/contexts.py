@@ -30,9 +30,16 @@ def source_tree(into: Path, count: int) -> None:
         (folder / f"module_{index:05d}.py").write_bytes(b"# %d\n" % index + pool[start : start + size])
 
 
-def mixed_file(path: Path, size: int) -> None:
+def empty(context: Path, dockerfile: str) -> Path:
+    """A new context with nothing but a Dockerfile."""
+    context.mkdir(parents=True)
+    (context / "Dockerfile").write_text(dockerfile)
+    return context
+
+
+def mixed_file(path: Path, size: int, seed: int = 7) -> None:
     """Text, noise, packed records and zeros, 4:3:2:1, in blocks that repeat further apart than a window of zstd -3."""
-    rng, words = random.Random(7), _words()
+    rng, words = random.Random(seed), _words()
     pool = []
     for index in range(1024):
         kind = index % 10
@@ -79,13 +86,14 @@ def prepare(top: Path, *, files: int, big: int) -> dict[str, Path]:
         "one-run": head + "RUN true 0\n",
         "many-runs": head + "".join(f"RUN true {step}\n" for step in range(21)),
         "big": "FROM scratch\nCOPY big.bin /big.bin\n",
+        "large": head + "".join(f"COPY part{n} /part{n}\n" for n in range(4)),
+        "many": head + "COPY site /srv/site\n",
     }
-    found = {}
-    for name, text in texts.items():
-        found[name] = top / name
-        found[name].mkdir(parents=True)
-        (found[name] / "Dockerfile").write_text(text)
+    found = {name: empty(top / name, text) for name, text in texts.items()}
     (found["small"] / "hello.txt").write_text("hello\n")
     source_tree(found["files"] / "site", files)
+    source_tree(found["many"] / "site", 3 * files)
     mixed_file(found["big"] / "big.bin", big)
+    for number in range(4):
+        mixed_file(found["large"] / f"part{number}", big // 4, seed=number)
     return found

@@ -46,6 +46,21 @@ class Peer:
             raise RuntimeError(f"{self.name} {operation}: exit {done.returncode}: {text}")
         return took
 
+    def peak(self, operation: str, **places: object) -> float:
+        """Run one operation to its end; MiB of memory that it had at most, without its children."""
+        words = shlex.split(self.operations[operation].format(home=self.home, **places))
+        # Between fork and exec a process is as large as its parent, and that counts: so the parent is a small one.
+        code = "import os, sys; pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)"
+        code += "; _, status, used = os.wait4(pid, 0)"
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", f"{code}; print(status, used.ru_maxrss)", *words],
+            env={**os.environ, **self.env}, stdin=subprocess.DEVNULL, capture_output=True, check=True,
+        )  # fmt: skip
+        status, kilobytes = map(int, done.stdout.split()[-2:])
+        if status:
+            raise RuntimeError(f"{self.name} {operation}: {done.stderr.decode(errors='replace')[-800:]}")
+        return kilobytes / 1024
+
     def up(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         if "containers.conf" in self.env.get("CONTAINERS_CONF", ""):
@@ -155,6 +170,9 @@ def buildah(home: Path) -> Peer:
         {
             "load": f"buildah pull {STORE} -q docker-archive:{{archive}}", "build": f"{build} {{context}}",
             "cold": f"{build} --no-cache {{context}}",
+            "oci-gzip": f"{build} --no-cache {{context}} && buildah push {STORE} -q {{tag}} oci-archive:{{out}}:x",
+            "oci-zstd": f"{build} --no-cache {{context}} && buildah push {STORE} -q --compression-format zstd {{tag}}"
+            " oci-archive:{out}:x",
         },
         {"CONTAINERS_CONF": str(home / "containers.conf")},
     )  # fmt: skip
