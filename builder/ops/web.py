@@ -10,13 +10,15 @@ from builder.ops.workshop import Secret, Workshop
 from builder.plan.vertices import HttpOp, canonical
 from builder.progress import Step
 from registry.client.fetch import FetchedFile, fetch_file
+from registry.client.progress import Progress
 from registry.model import Digest
 from registry.storage import ContentStore, Lease
 
 
 def fetch(op: HttpOp, shop: Workshop, step: Step) -> tuple[WebFile, bool]:
     """The file, in the store; and whether it was there already. Raises TransferError, DigestInvalid."""
-    file, known = download(op.url, shop.store, shop.secrets, checksum=op.checksum, lease=shop.lease, step=step)
+    progress = shop.until_canceled(step)
+    file, known = download(op.url, shop.store, shop.secrets, checksum=op.checksum, lease=shop.lease, step=progress)
     return WebFile(op, file.digest, file.modified), known
 
 
@@ -26,7 +28,7 @@ def download(
     secrets: Mapping[str, Secret],
     *,
     lease: Lease,
-    step: Step,
+    step: Progress,
     checksum: Digest | None = None,
 ) -> tuple[FetchedFile, bool]:
     """As fetch()."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from builder.layers.borrowed import Borrowed
     from builder.ops.network import NetworkPool
     from builder.snapshots import Snapshot, Snapshots
+    from registry.client.progress import Progress
     from runner.container.client import Supervisor
 
 _POLL = 0.05  # seconds between two looks at a lock of another build
@@ -141,8 +142,11 @@ class Workshop:
         # Only the layers and their diff IDs matter for unpacking; the config blob is not looked at.
         manifest = Manifest(MediaType.OCI_MANIFEST, Descriptor(MediaType.OCI_CONFIG, _NO_CONFIG, 0), tree.layers)
         config = ImageConfig(native(), rootfs=RootFs(tree.diff_ids))
-        progress = _UntilCanceled(self.cancellation, step)
-        return unpack_image(self.store, self.snapshots, manifest, config, progress, wait=self._doze)
+        return unpack_image(self.store, self.snapshots, manifest, config, self.until_canceled(step), wait=self._doze)
+
+    def until_canceled(self, step: Step | None) -> "Progress":
+        """For something long that tells how far it is, and that ends when the build does."""
+        return _UntilCanceled(self.cancellation, step)
 
     def alone(self, work: Digest, step: Step) -> contextlib.AbstractContextManager[bool]:
         """While the body runs, no other step of any build on this root does the work of that key: see turn().

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ import pytest
 
 from builder.build import Builder, BuildRequest, BuildResult
 from builder.cache.mounts import mount_name
-from builder.progress import Event, StepDone, StepStarted
+from builder.errors import BuildFailed
+from builder.progress import Event, StepCanceled, StepDone, StepStarted, StepStatus
 
 if TYPE_CHECKING:
     from tests.gitserver import Hub
@@ -244,3 +246,35 @@ def test_a_download_comes_while_an_earlier_step_runs(base: str, hub: "Hub", wait
 
     built = waiting.build(base + f"FROM base\nWAIT true\nADD http://127.0.0.1:{hub.port}/file /f\n", is_fetched)
     assert built.read("f") == b"content"
+
+
+class _Dripping(BaseHTTPRequestHandler):
+    """Sends a file that does not end."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(1 << 40))
+        self.end_headers()
+        deadline = time.monotonic() + 120
+        with contextlib.suppress(OSError):
+            while time.monotonic() < deadline:
+                self.wfile.write(bytes(4096))
+                time.sleep(0.01)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_download_ends_when_another_step_fails(base: str, netns: None, waiting: "Waiting") -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Dripping)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        text = base + f"FROM base\nWAIT exit 7\nADD http://127.0.0.1:{server.server_port}/file /f\n"
+        with pytest.raises(BuildFailed, match="exit code: 7"):
+            waiting.build(text, lambda event: isinstance(event, StepStatus) and event.status == "Downloading")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert any(isinstance(event, StepCanceled) for event in waiting.bench.events)

@@ -12,6 +12,7 @@ import pytest
 from builder.errors import LayerError
 from builder.layers import unpack_image
 from builder.snapshots import Snapshots
+from builder.solver.scheduler import Canceled
 from registry.model import Descriptor, Digest, ImageConfig, Manifest, MediaType, RootFs
 from registry.model.platform import native
 from registry.storage import ContentStore
@@ -53,6 +54,16 @@ class TestUnpackImage:
             unpack_image(store, snapshots, Manifest(MediaType.OCI_MANIFEST, NO_CONFIG, ()), ImageConfig(native()))
             is None
         )
+
+    def test_ends_when_the_build_does_and_leaves_nothing(self, store: ContentStore, snapshots: Snapshots) -> None:
+        class Canceling:
+            def update(self, what: str, status: str, current: int = 0, total: int = 0) -> None:
+                if current:
+                    raise Canceled("the build ends")
+
+        with pytest.raises(Canceled):
+            unpack_image(store, snapshots, *put_image(store), Canceling())
+        assert numbers(snapshots) == []
 
     def test_unpacks_only_what_is_missing(self, store: ContentStore, snapshots: Snapshots) -> None:
         log = Log()
