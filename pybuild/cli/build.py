@@ -256,7 +256,7 @@ class Line:
             annotations=tuple(each for text in self.annotations for each in parse_annotation(text)),
             epoch=_epoch(build_args),
             cache_from=_cache_places(self.cache_from, write=False),
-            cache_to=_cache_places(self.cache_to, write=True),
+            cache_to=_cache_places((*self.cache_to, *_asked_by_argument(build_args, self.cache_to)), write=True),
             caches_from=tuple(parse_cache_mount(text, "--cache-mount-from", "src") for text in self.caches_from),
             caches_to=tuple(parse_cache_mount(text, "--cache-mount-to", "dest") for text in self.caches_to),
             stdin=sys.stdin.buffer,
@@ -301,6 +301,12 @@ def _cache_places(words: Sequence[str], *, write: bool) -> "tuple[CachePlace, ..
     from builder.cache.places import CachePlace
 
     return tuple(CachePlace.parse(word, write=write) for word in words)
+
+
+def _asked_by_argument(build_args: Mapping[str, str], written: Sequence[str]) -> Sequence[str]:
+    """BUILDKIT_INLINE_CACHE=1 is an older way to say --cache-to type=inline."""
+    asked = build_args.get("BUILDKIT_INLINE_CACHE", "") in {"1", "t", "T", "true", "TRUE", "True"}
+    return ("type=inline",) if asked and not any("inline" in word for word in written) else ()
 
 
 class _Told(io.StringIO):

@@ -21,8 +21,10 @@ def main(words: Sequence[str]) -> int:
         PAGE.write_text(page(), encoding="utf-8")
         return 0
     found = rules()
-    paths = sorted({Named.parse(word).path for rule in found for word in rule.tests})
-    ran = run([path for path in paths if not any(path.startswith(f"{other}/") for other in paths)])
+    nodes = {Named.parse(word).node for rule in found for word in rule.tests}
+    ran = run(
+        [node for node in sorted(nodes) if not any(node.startswith((f"{other}/", f"{other}::")) for other in nodes)]
+    )
     held = [(rule, state(rule, ran)) for rule in found]
     show(held)
     failed = sorted(".".join(key) for key, passed in ran.items() if not passed)
@@ -37,10 +39,10 @@ def tell(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def run(paths: Sequence[str]) -> Ran:
+def run(nodes: Sequence[str]) -> Ran:
     with tempfile.TemporaryDirectory() as place:
         report = Path(place) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *(str(TESTS / path) for path in paths)]
+        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *(str(TESTS / node) for node in nodes)]
         subprocess.run(command, cwd=TESTS.parent, check=False)
         tree = ET.parse(report)  # we have written it
     return {

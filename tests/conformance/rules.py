@@ -11,6 +11,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 TESTS = FOLDER.parent
 COMPARISON = "interop/test_builds_equal_buildkits.py"
+NEWEST = "interop/test_builds_equal_newest.py"
 ANSWERS = "unit/plan/test_buildkits_answers.py"
 
 
@@ -36,10 +37,17 @@ class Named:
         kind, colon, name = word.partition(":")
         if kind == "buildkit" and colon:
             return cls(COMPARISON, part=f"[{name}]")
+        if kind == "newest" and colon:
+            return cls(NEWEST, ("test_the_same_image",), f"[{name}]")
         if kind == "answers" and colon:
             return cls(ANSWERS, ("test_the_answer_is_the_same",), f"-{name}]")
         path, *names = word.split("::")
         return cls(path, tuple(names))
+
+    @property
+    def node(self) -> str:
+        """What pytest runs for it; the cases that two builders build are built together."""
+        return self.path if self.part and self.path == COMPARISON else "::".join((self.path, *self.names))
 
     def holds(self, classname: str, name: str) -> bool:
         """Whether a test that ran (as JUnit's XML names it) is one of these."""
@@ -52,6 +60,8 @@ class Named:
         place = TESTS / self.path
         if self.path == COMPARISON and self.part:
             return (TESTS / "interop/dockerfiles" / f"{self.part[1:-1]}.Dockerfile").is_file()
+        if self.path == NEWEST and self.part:
+            return (TESTS / "interop/newest" / f"{self.part[1:-1]}.Dockerfile").is_file()
         if self.path == ANSWERS and self.part:
             return self.part[1:-1] in _kinds()
         return place.is_dir() if place.suffix != ".py" else place.is_file() and self.names in _names(place)

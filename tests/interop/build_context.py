@@ -2,11 +2,15 @@
 
 import io
 import os
+import shutil
 import stat
 import struct
 import tarfile
 from itertools import count
 from pathlib import Path
+
+from tests.interop import build_cases
+from tests.interop.peers import Tool
 
 OLD = 1_000_000_000  # seconds since 1970; what was made by a build is newer
 LONG = "n" * 200
@@ -64,6 +68,21 @@ def make_context(root: Path) -> None:
     os.setxattr(root / "caps/user", "user.note", b"hello")
     _make_archives(root / "tar")
     set_times(root)
+
+
+def build_bases(folder: Path, pybuild: Tool) -> None:
+    """The images that cases stand on, into the store of `pybuild`."""
+    folder.mkdir()
+    shutil.copy("/bin/busybox", folder / "busybox")
+    for name, mode in {"etc": 0o755, "dev": 0o755, "proc": 0o755, "sys": 0o755, "tmp": 0o1777}.items():
+        (folder / "root" / name).mkdir(parents=True)
+        (folder / "root" / name).chmod(mode)
+    files = {"passwd": build_cases.PASSWD, "group": build_cases.GROUP, "hosts": "", "resolv.conf": ""}
+    for name, text in files.items():
+        (folder / "root" / "etc" / name).write_text(text)
+    for name in build_cases.BASES:
+        file = build_cases.FOLDER / f"{name}.base"
+        pybuild("build", "--network=none", "-t", name, "-f", str(file), str(folder))
 
 
 def set_times(root: Path) -> None:

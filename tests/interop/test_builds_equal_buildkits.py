@@ -16,7 +16,7 @@ import pytest
 
 from tests.interop import build_cases
 from tests.interop.build_cases import CASES, ODD, Case
-from tests.interop.build_context import make_context, set_times
+from tests.interop.build_context import build_bases, make_context, set_times
 from tests.interop.images import Image, Node, differences, images_in
 from tests.interop.peers import Tool
 
@@ -100,18 +100,7 @@ def bases(work: Path, pybuild: Tool, docker: Tool) -> None:
 
 def make_bases(work: Path, pybuild: Tool, docker: Tool) -> None:
     """The same base images for both."""
-    folder = work / "bases"
-    folder.mkdir()
-    shutil.copy("/bin/busybox", folder / "busybox")
-    for name, mode in {"etc": 0o755, "dev": 0o755, "proc": 0o755, "sys": 0o755, "tmp": 0o1777}.items():
-        (folder / "root" / name).mkdir(parents=True)
-        (folder / "root" / name).chmod(mode)
-    files = {"passwd": build_cases.PASSWD, "group": build_cases.GROUP, "hosts": "", "resolv.conf": ""}
-    for name, text in files.items():
-        (folder / "root" / "etc" / name).write_text(text)
-    for name in build_cases.BASES:
-        file = build_cases.FOLDER / f"{name}.base"
-        pybuild("build", "--network=none", "-t", name, "-f", str(file), str(folder))
+    build_bases(work / "bases", pybuild)
     pybuild("save", "-o", str(work / "bases.tar"), *build_cases.BASES)
     docker("load", "-i", str(work / "bases.tar"))
 

@@ -59,6 +59,14 @@ def test_source_date_epoch_comes_from_the_argument_or_the_environment(monkeypatc
         LINE.request()
 
 
+def test_a_build_argument_asks_for_a_cache_in_the_image() -> None:
+    for value, kinds in (("1", ["inline"]), ("true", ["inline"]), ("0", []), ("", [])):
+        line = replace(LINE, build_args=(f"BUILDKIT_INLINE_CACHE={value}",))
+        assert [place.type for place in line.request().cache_to] == kinds
+    line = replace(LINE, build_args=("BUILDKIT_INLINE_CACHE=1",), cache_to=("type=inline",))
+    assert len(line.request().cache_to) == 1
+
+
 def test_compression_is_a_kind_and_maybe_a_level() -> None:
     assert LINE.request().compression == "gzip"
     assert replace(LINE, compression="zstd", compression_level=9).request().compression == "zstd:9"
