@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 _RACY_NS = 2_000_000_000  # coarser than the clock of any file system worth naming
 _MAX_BYTES = 512 << 20  # a cache file that grew beyond this starts anew
+_AT_ONCE = 500  # values in one statement: SQLite takes 999
 _LIMIT = 1 << 63  # SQLite's integers; what lies beyond (odd clocks, some inodes) is not remembered
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS file (
@@ -91,14 +92,30 @@ class StatCache:
 
     def files(self, keys: Sequence[FileKey]) -> dict[tuple[int, int], Content]:
         """What is known of these files, by device and inode."""
-        query = "SELECT size, mtime_ns, ctime_ns, content, capability FROM file WHERE device = ? AND inode = ?"
+        wanted: dict[int, dict[int, FileKey]] = {}
+        for key in keys:
+            if key.inode < _LIMIT:
+                wanted.setdefault(key.device, {})[key.inode] = key
         known: dict[tuple[int, int], Content] = {}
-        with self._lock:
-            for key in keys:
-                row = self._one(query, key[:2])
-                if row is not None and row[:3] == key[2:]:
-                    known[key[:2]] = Content(row[3], row[4])
+        for device, files in wanted.items():
+            inodes = list(files)
+            for start in range(0, len(inodes), _AT_ONCE):
+                for inode, size, mtime_ns, ctime_ns, content, capability in self._rows(
+                    device, inodes[start : start + _AT_ONCE]
+                ):
+                    if files[inode] == (device, inode, size, mtime_ns, ctime_ns):
+                        known[device, inode] = Content(content, capability)
         return known
+
+    def _rows(self, device: int, inodes: Sequence[int]) -> list[tuple[Any, ...]]:
+        marks = ",".join("?" * len(inodes))
+        columns = "inode, size, mtime_ns, ctime_ns, content, capability"
+        query = f"SELECT {columns} FROM file WHERE device = ? AND inode IN ({marks})"  # noqa: S608 - only ?s
+        with self._lock:
+            try:
+                return self._connection.execute(query, (device, *inodes)).fetchall()
+            except (sqlite3.Error, OverflowError):
+                return []
 
     def remember(self, found: Iterable[tuple[FileKey, Content]], read_ns: int) -> None:
         """Keep what was read from `read_ns` on, by the cache's clock. Of files too young then, nothing is kept."""

@@ -7,6 +7,7 @@ names and base-256 numbers, PAX.
 import re
 from dataclasses import dataclass, field
 from enum import Enum
+from zlib import adler32
 
 from registry.archive import AGAIN
 from registry.errors import ArchiveError
@@ -118,7 +119,9 @@ def _ustar(
         % (name.ljust(100, b"\0"), mode, uid, gid, size, mtime, flag, link.ljust(100, b"\0"), bytes(64), major, minor,
            prefix.ljust(155, b"\0"), bytes(12))
     )  # fmt: skip
-    return header[:148] + b"%06o\0 " % sum(header) + header[156:]
+    # Adler-32 has the sum of all bytes in its lower half, modulo 65521, which 512 times ASCII never reaches.
+    total = (adler32(header) - 1) & 0xFFFF if header.isascii() else sum(header)
+    return header[:148] + b"%06o\0 " % total + header[156:]
 
 
 def _pax(records: dict[bytes, bytes]) -> bytes:
