@@ -149,23 +149,30 @@ class MountMaker:
             path = base / (f"{name}.{number}" if number else name)
             lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             with closing(lock):
-                if self._acquire(lock, mount.sharing):
+                if self._acquire(lock, mount):
                     note_use(lock, mount.id)
                     self._set_up(path, mount)
                     yield path
                     return
             number += 1
 
-    def _acquire(self, lock: int, sharing: str) -> bool:
+    def _acquire(self, lock: int, mount: RunMount) -> bool:
         """False if a private cache is in use. A build that ends stops waiting."""
-        kind = fcntl.LOCK_SH if sharing == "shared" else fcntl.LOCK_EX
+        kind = fcntl.LOCK_SH if mount.sharing == "shared" else fcntl.LOCK_EX
+        told = False
         while True:
             try:
                 fcntl.flock(lock, kind | fcntl.LOCK_NB)
-                return True
             except BlockingIOError:
-                if sharing == "private":
+                if mount.sharing == "private":
                     return False
+            else:
+                if told:
+                    self.step.update("waiting", "is over")
+                return True
+            if not told:
+                told = True
+                self.step.update("waiting", f"for the cache {mount.id}, which another step uses")
             self.shop.cancellation.wait(_POLL)
 
     def _set_up(self, path: Path, mount: RunMount) -> None:

@@ -1,7 +1,8 @@
 """One vertex: is its output known already, and if not, make it.
 
-Gives:    Solver.solve, for the scheduler.
-Promises: a step whose layer is in the cache mounts nothing and unpacks nothing.
+Gives:    Solver.solve and Solver.begin, for the scheduler.
+Promises: a step whose layer is in the cache mounts nothing and unpacks nothing; of several builds that need the same
+          layer at the same time, one makes it.
 Not here: the order of vertices (scheduler.py), what a step does (ops/).
 """
 

@@ -248,6 +248,17 @@ def test_a_download_comes_while_an_earlier_step_runs(base: str, hub: "Hub", wait
     assert built.read("f") == b"content"
 
 
+def test_a_step_that_waits_for_a_locked_cache_says_so(base: str, waiting: "Waiting") -> None:
+    step = "RUN --mount=type=cache,id=busy,target=/busy,sharing=locked --mount=type=cache,id=meet,target=/m "
+    step += "until test -e /m/go; do sleep 0.05; done; echo {0} > /{0}\n"
+    built = waiting.build(
+        base + "FROM base AS a\n" + step.format("a") + "FROM base AS b\n" + step.format("b")
+        + "FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n",
+        lambda event: isinstance(event, StepStatus) and "the cache busy" in event.status,
+    )  # fmt: skip
+    assert (built.read("a"), built.read("b")) == (b"a\n", b"b\n")
+
+
 class _Dripping(BaseHTTPRequestHandler):
     """Sends a file that does not end."""
 
