@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from builder.build import Output
 from builder.errors import BuilderError
 from builder.exporters.annotations import parse_annotation
+from builder.snapshots import Snapshots
 from registry.errors import ManifestUnknown
 from registry.model import MediaType, Platform, Reference
 from registry.server.state import Settings
@@ -95,6 +97,14 @@ class TestImages:
     def test_a_name_for_what_has_none(self, bench: "Bench") -> None:
         bench.build(TEXT, files=FILES, outputs=(Output.parse("type=image,dangling-name-prefix=spare"),))
         assert [stored.repository for stored in bench.store.untagged()] == ["spare"]
+
+    def test_it_is_unpacked_at_once_if_asked_to(self, bench: "Bench") -> None:
+        first = bench.build(TEXT, files=FILES)
+        shutil.rmtree(bench.root / "snapshots")
+        built = bench.build(TEXT, outputs=(Output.parse("type=image,unpack=true"),))
+        assert built.done_again == []
+        with Snapshots(bench.root) as snapshots:
+            assert snapshots.exists(str(first.config.rootfs.diff_ids[0]))
 
     def test_a_docker_archive_holds_one_platform(self, bench: "Bench", ram_path: Path) -> None:
         with pytest.raises(BuilderError, match="one platform"):
