@@ -6,22 +6,19 @@ keys for all steps that BuildKit has, and ours for all. Nothing in it tells the 
 
 import contextlib
 import json
-import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 from uuid import uuid4
 
 import msgspec
 
 from builder.cache.chains import ChainLayer, Config, Writer, spell
+from builder.cache.folder import write_folder
 from builder.cache.foreign import Foreign
 from builder.cache.ledger import Ledger
 from builder.cache.places import CachePlace
 from builder.cache.remote import AS_OCI, CONFIG_TYPE, CREATED, DIFF_ID
-from builder.errors import BuilderError
 from builder.ops.packing import repacked
 from builder.ops.workshop import Workshop
 from builder.plan.vertices import ImageOp, Vertex, in_order
@@ -33,9 +30,7 @@ from registry.model import Descriptor, Digest, Manifest, MediaType, Reference
 
 if TYPE_CHECKING:
     from builder.progress import Step
-    from registry.storage import ContentStore
 
-_HEX = re.compile(r"[0-9a-f]{64}")
 _LONG_AGO = "1970-01-01T00:00:00Z"
 
 
@@ -99,7 +94,7 @@ class CacheExporter:
 
                 push(self._store, Reference.parse(place.where).tagged, source=here, progress=progress)
             else:
-                _write_folder(self._store, place, digest, {child.digest for child in (blob, *layers)})
+                write_folder(self._store, place, digest, [child.digest for child in (blob, *layers)])
         finally:  # a cache is no image of this machine
             with contextlib.suppress(RegistryError):
                 self._store.delete_manifest(here.repository, digest)
@@ -160,18 +155,3 @@ def _standing_on(result: Vertex) -> Iterator[Vertex]:
     while result.inputs:
         result = result.inputs[0]
         yield result
-
-
-def _write_folder(store: "ContentStore", place: CachePlace, digest: Digest, children: set[Digest]) -> None:
-    from registry.layouts.write import write_oci_layout
-
-    folder = Path(place.where)
-    wanted = {digest.encoded, *(child.encoded for child in children)}
-    try:
-        write_oci_layout(store, [(Reference.parse(f"pybuild-cache:{place.tag}"), digest)], folder)
-        blobs = folder / "blobs" / "sha256"
-        for name in os.listdir(blobs):
-            if name not in wanted and _HEX.fullmatch(name):
-                (blobs / name).unlink(missing_ok=True)  # of the cache that was there before: else it grows for ever
-    except OSError as error:
-        raise BuilderError(f"can't write the cache to {folder}: {error.strerror}") from error

@@ -11,7 +11,7 @@ _SHAPE = {
     "mode", "compression", "compression-level", "force-compression", "ignore-error", "image-manifest", "oci-mediatypes",
 }  # fmt: skip
 _READ = {"local": {"src", "tag", "digest"}, "registry": {"ref"}}
-_WRITE = {"local": {"dest", "tag", *_SHAPE}, "registry": {"ref", *_SHAPE}, "inline": set[str]()}
+_WRITE = {"local": {"dest", "tag", "reset", *_SHAPE}, "registry": {"ref", *_SHAPE}, "inline": set[str]()}
 _COMPRESSIONS = ("", "gzip", "zstd", "uncompressed")
 _TRUTH = {"true": True, "1": True, "": True, "false": False, "0": False}
 
@@ -27,6 +27,7 @@ class CachePlace(NamedTuple):
     force: bool = False  # of layers of the base image, too
     tag: str = "latest"  # in a folder
     digest: str = ""  # of a manifest in a folder: outranks the tag
+    reset: bool = False  # a folder has this cache only, whatever it had under other tags
 
     @classmethod
     def parse(cls, text: str, *, write: bool) -> "CachePlace":
@@ -79,6 +80,7 @@ class _Words:
             force=self._truth("force-compression", default=False),
             tag=self._pairs.get("tag") or "latest",
             digest=self._pairs.get("digest", ""),
+            reset=self._truth("reset", default=False),
         )
 
     def _one_of(self, name: str, values: tuple[str, ...]) -> str:

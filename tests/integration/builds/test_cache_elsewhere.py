@@ -133,6 +133,18 @@ def test_it_is_an_oci_layout_of_buildkits_shape_and_does_not_grow(bench: Bench, 
     assert len(os.listdir(blobs)) == 5
 
 
+def test_a_folder_holds_several_caches_by_their_tags(bench: Bench, other: Bench, base: str, ram_path: Path) -> None:
+    texts = {tag: f"{base}RUN echo {tag} > /n\n" for tag in ("one", "two")}
+    for tag, text in texts.items():
+        bench.build(text, **to(f"type=local,dest={ram_path}/ci,tag={tag}"))
+    for tag, text in texts.items():
+        assert other.build(text, **using(f"type=local,src={ram_path}/ci,tag={tag}")).done_again == []
+    blobs = ram_path / "ci" / "blobs" / "sha256"
+    assert len(os.listdir(blobs)) == 8  # two manifests, two configs, four layers
+    bench.build(texts["two"], **to(f"type=local,dest={ram_path}/ci,tag=two,reset=true"))
+    assert len(os.listdir(blobs)) == 5
+
+
 def test_it_is_no_image_of_this_machine(bench: Bench, base: str, ram_path: Path) -> None:
     bench.build(base, tags=("app:1",), **to(f"type=local,dest={ram_path}/ci"))
     assert [(image.repository, image.tag) for image in bench.store.images()] == [("app", "1")]
