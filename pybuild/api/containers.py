@@ -94,7 +94,12 @@ async def start(call: Call) -> web.StreamResponse:
 
 async def stop(call: Call) -> web.StreamResponse:
     container = await call.daemon.find(call.name)
+    restarted = container.word == "restarting"
+    await call.daemon.run(call.daemon.containers.mark_stopped, container.record)
+    container = await call.daemon.run(call.daemon.containers.get, container.record.id)
     if not _is_up(container):
+        if restarted:
+            return done()
         raise NotModified
     await _stop(call, container)
     return done()

@@ -13,6 +13,7 @@ import msgspec
 from pybuild.api.problems import BadRequest, NotYet
 from pybuild.engine import options as parse
 from pybuild.engine.options import DeviceOption, MountOption, RunOptions
+from pybuild.engine.options import Restart as RestartPolicy
 from runner.container.spec import Resources, Rlimit
 
 _Words = list[str] | str | None
@@ -179,6 +180,7 @@ def options_of(body: Body, *, name: str = "", platform: str = "") -> Asked:
         attached=bool(body.attach_stdin or body.attach_stdout or body.attach_stderr),
         stdin_once=bool(body.stdin_once),
         auto_remove=bool(host.auto_remove),
+        restart=_restart(host),
         mounts=tuple(_mounts(body, host)),
         volumes_from=tuple(host.volumes_from or ()),
         publish=tuple(_published(host.port_bindings or {})),
@@ -213,9 +215,8 @@ def options_of(body: Body, *, name: str = "", platform: str = "") -> Asked:
 
 
 def _refuse_or_warn(body: Body, host: HostConfig) -> Iterable[str]:
-    policy = host.restart_policy
-    if policy and policy.name not in {"", "no"}:
-        raise NotYet(f"restart policy {policy.name!r} is not supported yet; leave out --restart")
+    if host.auto_remove and _restart(host).name != "no":
+        raise BadRequest("can't create 'AutoRemove' container with restart policy")
     if host.links:
         raise NotYet("links are not supported; containers reach each other by address")
     if host.device_requests:
@@ -224,6 +225,13 @@ def _refuse_or_warn(body: Body, host: HostConfig) -> Iterable[str]:
         raise NotYet(f"user namespace mode {host.userns_mode!r} is not supported")
     if body.healthcheck and (body.healthcheck.get("Test") or ["NONE"])[0] != "NONE":
         yield "health checks are not run yet"
+
+
+def _restart(host: HostConfig) -> RestartPolicy:
+    asked = host.restart_policy or Restart()
+    if asked.maximum_retry_count < 0 or (asked.maximum_retry_count and asked.name != "on-failure"):
+        raise BadRequest("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    return replace(parse.parse_restart(asked.name or "no"), retries=asked.maximum_retry_count)
 
 
 def _words(found: _Words) -> tuple[str, ...] | None:

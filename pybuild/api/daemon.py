@@ -22,6 +22,7 @@ from pybuild.api.versions import ANNOUNCED, text
 from pybuild.engine.containers import Container, Containers
 from pybuild.engine.images import Images, containers_of
 from pybuild.engine.records import Record
+from pybuild.engine.restarting import clear, is_stopped, revive
 from pybuild.engine.roots import runtime_dir
 from runner.container.client import Exit
 from runner.container.journal import Happened
@@ -101,7 +102,7 @@ class Daemon:
 
     async def open(self) -> None:
         self.hub.open()
-        self.background(self._reconcile())
+        await self._reconcile()
 
     async def close(self) -> None:
         """Let go; containers go on, and clean up behind themselves."""
@@ -114,11 +115,21 @@ class Daemon:
         self.containers.close()
 
     async def _reconcile(self) -> None:
-        """What a daemon or a machine that stopped suddenly has left half done."""
-        try:
-            await self.run(self.containers.recover)
-        except Exception:
-            log.exception("recovery failed")
+        """What a daemon or a machine that stopped suddenly has left half done; and who is to run when a daemon does."""
+        for record in await self.run(self._revivable):
+            self.background(self.run_long(revive, self.containers, record.id))
+
+    def _revivable(self) -> list[Record]:
+        self.containers.recover()
+        found = [
+            one.record for one in self.containers.all() if not one.running and one.record.options.restart.name != "no"
+        ]
+        for record in found:
+            directory = self.containers.records.of(record.id)
+            # To docker `always` includes those that somebody stopped; and a daemon that starts does not wait long.
+            if record.options.restart.name == "always" or not is_stopped(directory):
+                clear(directory)
+        return found
 
     # --- work -------------------------------------------------------------------------------------------------------
 
@@ -163,7 +174,10 @@ class Daemon:
                     container = await self.run(self.containers.get, record.id)
                     await self.run(partial(self.containers.remove, container, volumes=True))
             raise
-        self.background(self._see_to(record, Talk(running), viewers))
+        if viewers or record.options.restart.name == "no":
+            self.background(self._see_to(record, Talk(running), viewers))
+        else:
+            running.close()  # with a restart policy the supervisor's hook sees to it
 
     async def _see_to(self, record: Record, talk: Talk, viewers: list[Viewer]) -> None:
         """Until its end: carry streams to those who attached, then put away what the run needed."""

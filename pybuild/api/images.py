@@ -1,9 +1,8 @@
 """Images: /images/…, all but transfers (transfers.py)."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -17,6 +16,9 @@ from pybuild.engine.times import parse_time
 from pybuild.errors import NotFound
 from registry.errors import NameInvalid
 from registry.model import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _FILTERS = ("dangling", "label", "label!", "before", "since", "reference", "until")
 
@@ -36,44 +38,46 @@ async def listing(call: Call) -> web.StreamResponse:
         if key in filters:
             raise BadRequest(f"the image filter '{key}' is not supported yet")
     dangling = boolean_filter(filters, "dangling")
-    rows, used = await call.daemon.run(_listed, call.daemon)
     wanted = [f"label={label}" for label in filters.get("label", ())]
-    found: dict[str, list[Listed]] = {}
-    for row in rows:
-        found.setdefault(str(row.id), []).append(row)
-    answer = []
-    for image, names in found.items():
-        if dangling is not None and dangling == any(row.tag != NONE for row in names):
-            continue
+
+    def keeps(rows: list[Listed]) -> list[Listed]:
+        if dangling is not None and dangling == any(row.tag != NONE for row in rows):
+            return []
         if references := filters.get("reference", []):
-            names = [row for row in names if any(row.fits(f"reference={text}") for text in references)]
-        if names and all(names[0].fits(one) for one in wanted):
-            answer.append(_entry(image, names, used.get(image, 0), call))
-    return reply(answer)
+            rows = [row for row in rows if any(row.fits(f"reference={text}") for text in references)]
+        return rows if rows and all(rows[0].fits(one) for one in wanted) else []
+
+    found = await call.daemon.run(listed, call.daemon, keeps)
+    if call.version < NO_VIRTUAL_SIZE:
+        found = [entry | {"VirtualSize": entry["Size"]} for entry in found]
+    return reply(found if call.flag("shared-size") else [entry | {"Containers": -1} for entry in found])
 
 
-def _listed(daemon: Daemon) -> tuple[list[Listed], Mapping[str, int]]:
+def listed(daemon: Daemon, keeps: "Callable[[list[Listed]], list[Listed]]" = lambda rows: rows) -> list[dict[str, Any]]:
+    """An entry for each image, with those of its names that `keeps` gives back."""
     used: dict[str, int] = {}
     for one in daemon.containers.all():
         used[one.record.image_id] = used.get(one.record.image_id, 0) + 1
-    return daemon.images.listing(), used
+    found: dict[str, list[Listed]] = {}
+    for row in daemon.images.listing():
+        found.setdefault(str(row.id), []).append(row)
+    kept = {image: keeps(rows) for image, rows in found.items()}
+    return [_entry(image, rows, used.get(image, 0)) for image, rows in kept.items() if rows]
 
 
-def _entry(image: str, rows: list[Listed], containers: int, call: Call) -> dict[str, Any]:
+def _entry(image: str, rows: list[Listed], containers: int) -> dict[str, Any]:
     first = rows[0]
-    created = parse_time(first.created)
-    found = {
+    return {
         "Id": image,
         "ParentId": "",
         "RepoTags": [f"{row.repository}:{row.tag}" for row in rows if row.tag != NONE],
         "RepoDigests": sorted({f"{row.repository}@{row.digest}" for row in rows if row.repository != NONE}),
-        "Created": _seconds(created),
+        "Created": _seconds(parse_time(first.created)),
         "Size": first.size,
         "SharedSize": -1,
         "Labels": dict(first.labels) or None,
-        "Containers": containers if call.flag("shared-size") else -1,
+        "Containers": containers,
     }
-    return found if call.version >= NO_VIRTUAL_SIZE else found | {"VirtualSize": first.size}
 
 
 def _seconds(moment: datetime | None) -> int:

@@ -19,7 +19,7 @@ from pybuild.errors import EngineError
 
 if TYPE_CHECKING:
     from pybuild.engine.containers import Container, Containers
-    from pybuild.engine.options import RunOptions
+    from pybuild.engine.options import Restart, RunOptions
     from pybuild.engine.records import Record
     from registry.client import Progress
     from runner.container.client import Exit, Running
@@ -51,6 +51,7 @@ _RUN_OPTIONS = (
     _option("-i", "--interactive", is_flag=True, help="Keep its input open, and pass ours on."),
     _option("-t", "--tty", is_flag=True, help="Give it a terminal."),
     _option("--rm", "auto_remove", is_flag=True, help="Remove it when it has ended."),
+    _option("--restart", default="no", help="no, always, unless-stopped or on-failure[:TRIES].  [default: no]"),
     _option("--name", default="", help="Its name; one is made up otherwise."),
     _option("--pull", type=click.Choice(["always", "missing", "never"]), default="missing", help="When to pull."),
     _option("-q", "--quiet", is_flag=True, help="Do not show the progress of a pull."),
@@ -215,6 +216,7 @@ def _parsed(given: dict[str, Any]) -> "RunOptions":
         interactive=given["interactive"],
         attached=not given["detach"],
         auto_remove=given["auto_remove"],
+        restart=_restart_of(given),
         mounts=(
             *(parse.parse_volume(text, here) for text in given["volume"]),
             *(parse.parse_mount(text, here) for text in given["mount"]),
@@ -253,6 +255,16 @@ def _parsed(given: dict[str, Any]) -> "RunOptions":
         stop_timeout=given["stop_timeout"],
         **parse.parse_security(given["security_opt"]),
     )  # fmt: skip
+
+
+def _restart_of(given: dict[str, Any]) -> "Restart":
+    from pybuild.engine.options import parse_restart
+    from pybuild.errors import UsageError
+
+    found = parse_restart(given["restart"])
+    if given["auto_remove"] and found.name != "no":
+        raise UsageError("--rm and --restart exclude each other", hint="leave one out")
+    return found
 
 
 def _foreground(containers: "Containers", record: "Record", running: "Running", *, keys: str, proxy: bool) -> int:

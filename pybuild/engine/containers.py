@@ -14,14 +14,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from pybuild.engine import restarting
 from pybuild.engine.events import actor, tell_container
 from pybuild.engine.names import check_name, is_id_prefix, new_id
 from pybuild.engine.options import MountOption, RunOptions, parse_signal
 from pybuild.engine.records import NetworkRecord, PublishedPort, Record, Records
+from pybuild.engine.restarting import Restarts
 from pybuild.engine.roots import runtime_dir
 from pybuild.errors import Conflict, EngineError, NotFound, UsageError
 from runner.container.client import Running, Supervisor
@@ -51,6 +53,12 @@ class Container:
     record: Record
     state: State
     network: NetworkRecord | None = None
+    restarts: Restarts = field(default_factory=Restarts)
+
+    @property
+    def word(self) -> str:
+        """As docker calls its state: created, running, paused, restarting, exited."""
+        return "restarting" if self.restarts.waiting and not self.running else self.state.word
 
     @property
     def running(self) -> bool:
@@ -93,7 +101,10 @@ class Containers:
             state = self._state(container_id)
         except FileNotFoundError:
             raise NotFound(f"No such container: {container_id}") from None
-        return Container(record, state, self.records.network(container_id))
+        restarts = Restarts()
+        if record.options.restart.name != "no":
+            restarts = restarting.read(self.records.of(container_id))
+        return Container(record, state, self.records.network(container_id), restarts)
 
     def all(self) -> list[Container]:
         """Every container, the youngest first."""
@@ -237,6 +248,7 @@ class Containers:
         attach: Sequence[str] = (),
         claim: bool = False,
         console_size: tuple[int, int] = (0, 0),
+        again: bool = False,
     ) -> Running:
         """Start a container that does not run.
 
@@ -245,6 +257,7 @@ class Containers:
             attach: of stdin, stdout, stderr: what the returned conversation takes part in, from the first byte.
             claim: the caller cleans up after the end (`finish`), then says so (`Running.cleaned`).
             console_size: rows and columns of its terminal.
+            again: its restart policy wants it, and not somebody who asks. With a policy nobody else cleans up.
 
         Raises:
             Conflict: it runs already.
@@ -257,7 +270,13 @@ class Containers:
             directory = self.records.of(record.id)
             if not state.detached:
                 self._detach(record)
+            if again and restarting.is_stopped(directory):
+                raise Conflict(f"container {record.name} was asked to stop")
             write_state(directory, replace(state, detached=False))
+            if record.options.restart.name != "no":
+                claim = False
+                if not again:
+                    restarting.clear(directory)
             try:
                 return self._start(record, attach, console_size, claim=claim)
             except BaseException as error:
@@ -403,6 +422,7 @@ class Containers:
 
     def kill(self, container: Container, number: int) -> None:
         """Send a signal to the first process; the one that ends it thaws it. Raises Conflict when there is none."""
+        self.mark_stopped(container.record, number)
         if number == signal.SIGKILL and container.state.paused:
             from pybuild.engine.changing import unpause
 
@@ -415,12 +435,20 @@ class Containers:
                 raise self._not_running(container) from None
         self.tell(container.record, "kill", signal=str(int(number)))
 
+    def mark_stopped(self, record: Record, number: int = signal.SIGKILL) -> None:
+        """If it is a signal that asks for the end: a restart policy must not undo it."""
+        if record.options.restart.name != "no" and number in {signal.SIGKILL, parse_signal(record.stop_signal)}:
+            restarting.mark_stopped(self.records.of(record.id))
+            with contextlib.suppress(NotFound), self.records.locked(record.id):
+                pass  # a start that had looked before has happened now
+
     def stop(self, container: Container, timeout: int | None = None, number: int | None = None) -> None:
         """Ask it to end, by signal `number` or its own stop signal; after `timeout` seconds (-1: never) kill it.
 
         A container that does not run is no error.
         """
         record = container.record
+        self.mark_stopped(record)
         if not self.is_running(record.id):
             return
         patience = record.stop_timeout if timeout is None else timeout
@@ -597,6 +625,7 @@ def clean_up(root: str, container_id: str) -> None:
     """The hook: a container has ended, and whoever started it is not there to put things away."""
     with Containers(Path(root)) as containers:
         containers.settle(container_id)
+        restarting.revive(containers, container_id)
 
 
 def _read(path: str) -> str:

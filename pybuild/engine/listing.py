@@ -24,7 +24,7 @@ def summary(container: Container, *, now: datetime | None = None, full: bool = F
         "CreatedAt": record.created,
         "RunningFor": ago(record.created, now),
         "Status": status(container, now),
-        "State": container.state.word,
+        "State": container.word,
         "Ports": ports(container),
         "Names": record.name,
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(record.labels.items())),
@@ -46,7 +46,7 @@ def list_container(container: Container, *, now: datetime | None = None) -> dict
         "Created": nanoseconds(record.created) // 1_000_000_000,
         "Ports": list(_listed_ports(container)) if container.running else [],
         "Labels": record.labels,
-        "State": container.state.word,
+        "State": container.word,
         "Status": status(container, now),
         "HostConfig": {"NetworkMode": record.options.network},
         "NetworkSettings": {"Networks": settings["Networks"]},
@@ -87,8 +87,9 @@ def status(container: Container, now: datetime | None = None) -> str:
         moment = (now or datetime.now(UTC)).timestamp()
         paused = " (Paused)" if state.paused else ""
         return f"Up {duration(moment - nanoseconds(state.started_at) / 1e9)}{paused}"
+    verb = "Restarting" if container.word == "restarting" else "Exited"
     when = "" if state.finished_at == NEVER else f" {ago(state.finished_at, now)}"
-    return f"Exited ({state.exit_code}){when}"
+    return f"{verb} ({state.exit_code}){when}"
 
 
 def ports(container: Container) -> str:
@@ -107,7 +108,7 @@ def matches(container: Container, filters: Mapping[str, list[str]]) -> bool:
     tests: dict[str, Callable[[str], bool]] = {
         "id": lambda value: record.id[: len(value)] == value,
         "name": lambda value: value.removeprefix("/") in record.name,
-        "status": lambda value: container.state.word == value,
+        "status": lambda value: container.word == value,
         "exited": lambda value: container.state.status == "exited" and str(container.state.exit_code) == value,
         "ancestor": lambda value: (
             value in {record.image, record.image.partition(":")[0], record.image_id}

@@ -56,6 +56,14 @@ class DeviceOption:
     access: str = "rwm"
 
 
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """When a container that has ended is started again. `retries`: of on-failure; 0: no limit."""
+
+    name: str = "no"  # no, always, unless-stopped, on-failure
+    retries: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """A container as asked for. What is empty or None is left to the image or to the defaults."""
@@ -77,6 +85,7 @@ class RunOptions:
     attached: bool = True  # not --detach
     stdin_once: bool | None = None  # its input ends with the first who typed; None: if it is attached
     auto_remove: bool = False
+    restart: Restart = field(default_factory=Restart)
     volumes_from: tuple[str, ...] = ()  # containers whose mounts it has too, each with :ro or :rw
     mounts: tuple[MountOption, ...] = ()
     publish: tuple[str, ...] = ()
@@ -113,6 +122,15 @@ class RunOptions:
     def closes_stdin(self) -> bool:
         """Whether the input ends when the first who attached to it ends it, or leaves."""
         return self.attached if self.stdin_once is None else self.stdin_once
+
+
+def parse_restart(text: str) -> Restart:
+    """`no`, `always`, `unless-stopped`, `on-failure[:TRIES]`."""
+    name, colon, tries = text.partition(":")
+    known = ("no", "always", "unless-stopped", "on-failure")
+    if name not in known or (colon and (name != "on-failure" or not tries.isdigit())):
+        raise UsageError(f"unknown restart policy {text!r}", hint=f"known: {', '.join(known)}, on-failure:TRIES")
+    return Restart(name, int(tries or 0))
 
 
 def parse_size(text: str) -> int:

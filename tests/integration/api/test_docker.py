@@ -114,3 +114,52 @@ class TestDaemon:
         api.start()
         assert api.ok("inspect", "-f", "{{.State.Running}}", "waited") == "true\n"
         api.ok("rm", "-f", "waited")
+
+    def test_restart_policies_go_on_without_it(self, api: Api) -> None:
+        api.ok("run", "-d", "--name", "phoenix", "--restart", "always", "busybox", "sh", "-c", "echo life; exit 1")
+        api.ok("run", "-d", "--name", "twice", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo try; exit 1")
+        api.stop(9)
+
+        def log(name: str) -> list[str]:
+            return api.pybuild.ok("logs", name).splitlines()
+
+        until(lambda: len(log("phoenix")) >= 4 and len(log("twice")) == 3, "they are not started again")
+        api.start()
+        until(lambda: len(log("phoenix")) >= 5, "it is not started again")
+        api.ok("stop", "phoenix")
+        ended = len(log("phoenix"))
+        until(lambda: api.ok("inspect", "-f", "{{.State.Status}}", "phoenix") == "exited\n", "it does not stay stopped")
+        assert len(log("phoenix")) == ended
+        api.ok("rm", "-f", "phoenix", "twice")
+
+
+class TestNumbers:
+    def test_of_use_and_processes(self, api: Api) -> None:
+        api.ok("run", "-d", "--name", "used", "-m", "64m", "busybox", "sleep", "1000")
+        shown = api.ok("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}} {{.PIDs}}", "used")
+        assert shown.startswith("used ")
+        assert shown.endswith("/ 64MiB 1\n")
+        titles, *rows = api.ok("top", "used", "-o", "pid,args").splitlines()
+        assert titles.split() == ["PID", "COMMAND"]
+        assert [row.split(None, 1)[1] for row in rows] == ["sleep 1000"]
+        assert api.docker("top", "used", "--nosuch").code == 1
+        one = api.http.get("/containers/used/stats", params={"stream": "0", "one-shot": "1"}).json()
+        assert one["memory_stats"]["limit"] == 64 << 20
+        assert one["precpu_stats"]["cpu_usage"]["total_usage"] == 0
+        assert "eth0" in one["networks"]
+        api.ok("rm", "-f", "used")
+
+    def test_of_one_that_stopped_are_zero(self, api: Api) -> None:
+        made = api.create("true", name="idle")
+        one = api.http.get("/containers/idle/stats", params={"stream": "0"}).json()
+        assert (one["name"], one["id"], one["pids_stats"]) == ("/idle", made, {})
+        assert api.http.get("/containers/idle/top").status_code == 409
+        api.ok("rm", "idle")
+
+    def test_of_the_disk(self, api: Api) -> None:
+        api.ok("create", "--name", "on-disk", "-v", "disk:/v", "busybox")
+        rows = {line.split()[0]: line.split() for line in api.ok("system", "df").replace("Local ", "").splitlines()}
+        assert rows["Images"][1] == rows["Containers"][1] == rows["Volumes"][1] == "1"
+        assert api.http.get("/system/df", params={"type": "nosuch"}).status_code == 400
+        api.ok("rm", "on-disk")
+        api.ok("volume", "rm", "disk")
