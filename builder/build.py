@@ -199,6 +199,8 @@ class _Build:
         if request.compression != "gzip":
             parse_compression(request.compression)  # a wrong one is told now, not after the first step
         for output in request.wanted:
+            if output.options.get("mode") == "delete" and _is_within(request.context, output.dest):
+                raise BuilderError("mode=delete would remove the build context", hint="choose another dest=")
             if output.packing:
                 parse_compression(output.packing)
             check((*request.annotations, *output.annotations), request.platforms)
@@ -431,6 +433,12 @@ class _Build:
         exporter = Exporter(images, solver.shop, request.tags, self._reporter, request.annotations, request.compression)
         made, names = exporter.export(request.wanted)
         return BuildResult(made.image_id, made.top, names, self._findings)
+
+
+def _is_within(path: str, folder: str) -> bool:
+    """Whether a directory of this machine is another or lies below it."""
+    place, above = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.isdir(path) and os.path.commonpath([place, above]) == above
 
 
 def _let_go(lease: Lease) -> None:

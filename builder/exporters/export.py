@@ -48,7 +48,7 @@ class Exporter:
         for output in outputs:
             if output.keeps_image:
                 names |= dict.fromkeys(self._keep(output))
-            else:
+            elif not output.is_nothing:
                 self._export(output)
         first = next((output for output in outputs if output.needs_image), Output())
         return self._package(first), tuple(names)

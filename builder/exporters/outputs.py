@@ -19,6 +19,7 @@ _OPTIONS = {
     "docker": _PACKING | {"dest", "tar"},
     "local": {"dest", "mode", "platform-split"},
     "tar": {"dest", "platform-split"},
+    "cacheonly": set[str](),
 }
 _FLAGS = {
     "force-compression", "oci-mediatypes", "push", "push-by-digest", "registry.insecure", "store", "unpack", "tar",
@@ -89,8 +90,8 @@ class Output:
 
     @property
     def needs_image(self) -> bool:
-        """Whether config and manifest are wanted, not just the files."""
-        return self.type not in _FILES
+        """Whether config and manifest are wanted, not just the files, or that the steps are done."""
+        return self.type not in _FILES and not self.is_nothing
 
     @property
     def keeps_image(self) -> bool:
@@ -101,6 +102,10 @@ class Output:
     def is_archive(self) -> bool:
         """Whether it is about layers outside of the store."""
         return self.type in _ARCHIVES
+
+    @property
+    def is_nothing(self) -> bool:
+        return self.type == "cacheonly"
 
     @property
     def is_folder(self) -> bool:

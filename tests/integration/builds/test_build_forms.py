@@ -148,6 +148,17 @@ class TestFiles:
         bench.build(TEXT, outputs=(Output.parse(f"type=local,dest={ram_path}/out,mode=delete"),))
         assert os.listdir(ram_path / "out") == ["d"]
 
+    def test_a_directory_with_the_context_in_it_is_not_cleared(self, bench: "Bench") -> None:
+        for place in (bench.context, bench.context.parent):
+            with pytest.raises(BuilderError, match="would remove the build context"):
+                bench.build(TEXT, files=FILES, outputs=(Output.parse(f"type=local,dest={place},mode=delete"),))
+        assert (bench.context / "d" / "f").exists()
+
+    def test_nothing_at_all_but_what_the_next_build_finds_cached(self, bench: "Bench") -> None:
+        bench.build(TEXT, files=FILES, tags=["app:1"], outputs=(Output.parse("type=cacheonly"),))
+        assert bench.store.images() == bench.store.untagged() == []
+        assert bench.build(TEXT).done_again == []
+
     def test_source_date_epoch_is_the_time_of_every_file(self, bench: "Bench", ram_path: Path) -> None:
         outputs = (Output.parse(f"type=local,dest={ram_path}/out"), Output.parse(f"type=tar,dest={ram_path}/x.tar"))
         bench.build(TEXT, files=FILES, outputs=outputs, epoch=1_000_000_000)
