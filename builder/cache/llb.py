@@ -34,6 +34,7 @@ from builder.plan.vertices import (
     SourcePath,
     Vertex,
 )
+from registry.errors import RegistryError
 from registry.model import Digest, Platform
 
 _NANOSECONDS = 1_000_000_000
@@ -96,6 +97,12 @@ class Namer:
         return self._known[vertex.digest]
 
     def _made(self, vertex: Vertex) -> Operation | None:
+        try:
+            return self._named(vertex)
+        except RegistryError:  # a base image without a platform: BuildKit would guess one
+            return None
+
+    def _named(self, vertex: Vertex) -> Operation | None:
         match vertex.op:
             case ImageOp() as op:
                 return _image(op)

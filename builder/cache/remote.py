@@ -19,7 +19,7 @@ from builder.cache.llb import Operation
 from builder.cache.places import CachePlace
 from builder.errors import BuilderError
 from builder.solver.results import MadeLayer, Tree
-from builder.times import nanoseconds
+from builder.times import NANOSECONDS, nanoseconds, rfc3339
 from registry.errors import BlobUnknown, DigestInvalid, ManifestInvalid, ManifestUnknown, RegistryError, SizeInvalid
 from registry.model import Descriptor, Digest, Index, Manifest, MediaType, Platform, Reference, parse_manifest
 from registry.model.digest import new_hasher
@@ -142,7 +142,7 @@ class RemoteCache:
             config = self._config(_checked(content, digest, self._where), platforms)
             self._own = {str(record["key"]): json.dumps(record).encode() for record in config.pybuild}
             self._chains = Chains(config)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             self._source.close()
             raise ManifestInvalid(f"the records of the cache are damaged: {error}") from error
         except BaseException:
@@ -231,11 +231,10 @@ class RemoteCache:
         top = layers[-1]
         if top is None or tuple(diff_ids[:-1]) != below.diff_ids:
             return None
-        created = outcome.created if nanoseconds(outcome.created) else top.annotations.get(CREATED, "")
-        moment = nanoseconds(created)
+        moment = nanoseconds(outcome.created) or nanoseconds(top.annotations.get(CREATED))
         descriptor = Descriptor(AS_OCI.get(top.media_type, top.media_type), top.digest, top.size)
-        newest = max(below.newest_ns, moment)
-        return MadeLayer(descriptor, diff_ids[-1], newest, created if moment else "1970-01-01T00:00:00Z")
+        # Spelled anew: it goes into the image's history, and what came may be a date of another form.
+        return MadeLayer(descriptor, diff_ids[-1], max(below.newest_ns, moment), rfc3339(moment // NANOSECONDS))
 
     def _have(self, layer: MadeLayer, store: "ContentStore", lease: "Lease") -> bool:
         """Get the layer into the store. A cache that fails is a miss."""

@@ -167,9 +167,9 @@ def test_a_damaged_cache_is_told_and_no_error(bench: Bench, base: str, ram_path:
     assert any(isinstance(event, Notice) and event.text.startswith("no cache from ") for event in built.events)
 
 
-@pytest.mark.parametrize("config", ["5", "[]", '{"records": 5}', '{"records": [{"pybuild": {}}]}', "[" * 100_000])
-def test_damaged_records_are_told_and_no_error(bench: Bench, base: str, ram_path: Path, config: str) -> None:
-    blobs = ram_path / "ci" / "blobs" / "sha256"
+def write_layout(folder: Path, config: bytes, config_type: str) -> None:
+    """A manifest without layers, whose config is this."""
+    blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
     def put(content: bytes, media_type: str) -> dict[str, object]:
@@ -178,12 +178,31 @@ def test_damaged_records_are_told_and_no_error(bench: Bench, base: str, ram_path
         return {"mediaType": media_type, "digest": str(digest), "size": len(content)}
 
     manifest = {
-        "schemaVersion": 2, "mediaType": MediaType.OCI_MANIFEST, "layers": [],
-        "config": put(config.encode(), CONFIG_TYPE),
+        "schemaVersion": 2, "mediaType": MediaType.OCI_MANIFEST, "layers": [], "config": put(config, config_type),
     }  # fmt: skip
     entry = put(json.dumps(manifest).encode(), MediaType.OCI_MANIFEST)
     index = {"schemaVersion": 2, "mediaType": MediaType.OCI_INDEX, "manifests": [entry]}
-    (ram_path / "ci" / "index.json").write_text(json.dumps(index))
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize("config", ["5", "[]", '{"records": 5}', '{"pybuild": [{}]}', "[" * 100_000])
+def test_damaged_records_are_told_and_no_error(bench: Bench, base: str, ram_path: Path, config: str) -> None:
+    write_layout(ram_path / "ci", config.encode(), CONFIG_TYPE)
+    built = bench.build(base, **using(f"type=local,src={ram_path}/ci"))
+    assert any(isinstance(event, Notice) and event.text.startswith("no cache from ") for event in built.events)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "5", "{}", '{"rootfs": {"diff_ids": []}}', '{"rootfs": {"diff_ids": []}, "moby.buildkit.cache.v0": "?"}',
+        '{"rootfs": {"diff_ids": ["sha256:0"]}, "moby.buildkit.cache.v0": "W10="}', "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_an_image_with_no_or_damaged_records_is_told_and_no_error(
+    bench: Bench, base: str, ram_path: Path, config: str
+) -> None:
+    write_layout(ram_path / "ci", config.encode(), MediaType.OCI_CONFIG)
     built = bench.build(base, **using(f"type=local,src={ram_path}/ci"))
     assert any(isinstance(event, Notice) and event.text.startswith("no cache from ") for event in built.events)
 
