@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import lru_cache
 
 from registry.errors import ManifestBlobUnknown, ManifestTooLarge, ManifestUnknown, SizeInvalid
 from registry.model import Descriptor, Digest, Index, Manifest, parse_manifest
@@ -87,7 +88,7 @@ class Manifests:
         found = self._database.row(statement, (repo, str(ref)))
         if found is None:
             raise _unknown(repo, ref)
-        return StoredManifest(Digest.parse(found[0]), found[1], found[2])
+        return StoredManifest(_known(found[0]), found[1], found[2])
 
     def page(self, after: int, limit: int) -> tuple[list[tuple[str, StoredManifest, list[str]]], int | None]:
         rows = self._database.rows(
@@ -202,6 +203,7 @@ class Manifests:
         return [(repo, Digest.parse(digest)) for repo, digest in rows]
 
 
+_known = lru_cache(maxsize=4096)(Digest.parse)  # of rows that every request asks for; checking one takes a while
 _MANIFEST_ID = "SELECT id FROM manifest WHERE repo_id = ? AND digest = ?"
 
 
