@@ -20,7 +20,7 @@ from tests.interop.build_context import build_bases, make_context, set_times
 from tests.interop.images import Image, Node, differences, images_in
 from tests.interop.peers import Tool
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600, func_only=True)]
 
 BUILT = [case for case in CASES if not case.odd.fails]
 FAILING = [case for case in CASES if case.odd.fails]

@@ -14,7 +14,7 @@ from tests.interop.build_context import build_bases, make_context
 from tests.interop.images import Image, differences, images_in
 from tests.interop.peers import Tool
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600, func_only=True)]
 
 FOLDER = Path(__file__).with_name("newest")
 ANSWERS: dict[str, dict[str, Any]] = json.loads((FOLDER / "answers.json").read_text("utf-8"))
