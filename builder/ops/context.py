@@ -339,20 +339,30 @@ class Context:
 
     def select(
         self, patterns: Iterable[str], excludes: Sequence[str] = (), *, parents: bool = False
-    ) -> "tuple[Digest, Callable[[], FileMap]]":
-        """digest(), and what tells its files one by one, for those who ask why it is another one than before."""
+    ) -> "tuple[Digest, Callable[[], FileMap], bytes]":
+        """digest(), and what tells its files one by one, for those who ask why it is another one than before.
+
+        The third is the stamp() from when it was looked at.
+        """
+        selected = self._selected(patterns, excludes, parents=parents)
+        stamp = _fingerprint(selected)
+        digest, contents = self._digest(selected, stamp)
+        return digest, partial(self._file_map, selected, contents), stamp
+
+    def stamp(self, patterns: Iterable[str], excludes: Sequence[str] = (), *, parents: bool = False) -> bytes:
+        """What the stats of a selection say: another one, if a file of it was written to. Reads none."""
+        return _fingerprint(self._selected(patterns, excludes, parents=parents))
+
+    def _selected(self, patterns: Iterable[str], excludes: Sequence[str], *, parents: bool) -> "Selected":
         rules = IgnoreRules.of(excludes)
-        selected = [
+        return [
             (found, self.walk(found, rules, wanted_of(pattern) if parents else IgnoreRules()))
             for pattern in patterns
             for found in self.find(pattern, parents=parents)
         ]
-        digest, contents = self._digest(selected)
-        return digest, partial(self._file_map, selected, contents)
 
-    def _digest(self, selected: "Selected") -> tuple[Digest, Contents | None]:
+    def _digest(self, selected: "Selected", fingerprint: bytes) -> tuple[Digest, Contents | None]:
         """And the contents, if they had to be looked at."""
-        fingerprint = _fingerprint(selected)
         every = [entry for _, entries in selected for entry in entries]
         if self._cache is None:
             contents = self._contents(every)[0]

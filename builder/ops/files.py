@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from builder.dockerfile.ignore import IgnoreRules
 from builder.dockerfile.match import escaped
+from builder.errors import ContextError
 from builder.ops.context import Context
 from builder.ops.workshop import Workshop, closing
 from builder.plan.vertices import HttpOp
@@ -89,8 +90,15 @@ class ContextFiles:
     def digest(self, selection: Selection, shop: Workshop, step: Step) -> Digest:
         del step
         self.context.check = shop.cancellation.check
-        digest, files = self.context.select(selection.paths, selection.excludes, parents=selection.parents)
+        digest, files, stamp = self.context.select(selection.paths, selection.excludes, parents=selection.parents)
         shop.selections[str(digest)] = files
+
+        def is_unchanged() -> bool:
+            with contextlib.suppress(ContextError, OSError):
+                return stamp == self.context.stamp(selection.paths, selection.excludes, parents=selection.parents)
+            return False
+
+        shop.unchanged[str(digest)] = is_unchanged
         return digest
 
     @contextlib.contextmanager

@@ -62,6 +62,7 @@ class Workshop:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     agents: Mapping[str, str] = field(default_factory=dict)  # --ssh: id, path of the agent's socket
     selections: "dict[str, Callable[[], FileMap]]" = field(default_factory=dict)  # files behind a digest just taken
+    unchanged: dict[str, Callable[[], bool]] = field(default_factory=dict)  # whether they still are what they were
     remotes: "Sequence[RemoteCache]" = ()  # caches of other machines
     unread: frozenset[Digest] = frozenset()  # vertices whose layer is wanted, and whose file system nobody looks at
     has_commands: bool = False  # some step may run one: its supervisor is started while other steps work

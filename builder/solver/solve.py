@@ -155,7 +155,9 @@ class Solver:
         with self._told(vertex, step), turn as waited:
             if self._known(key, vertex) is None and not waited:
                 draft = self._plain_draft(op, sources, step)
-                if draft is not None:
+                if draft is not None and not self._is_unchanged(contents):
+                    self.shop.drop(draft)
+                elif draft is not None:
                     self._drafts[vertex.digest] = draft, contents
                     parts = self.ledger.parts(vertex, ["", *names], contents, epoch)
                     self._keep(draft.layer, vertex, parts, *self._plain_keys(op, names, contents))
@@ -250,6 +252,7 @@ class Solver:
             layer, cached = self._settle(vertex, op, look, sources, step)
         for digest in look.contents:
             self.shop.selections.pop(str(digest), None)
+            self.shop.unchanged.pop(str(digest), None)
         with self._lock:
             self.made[vertex.digest] = layer
         return TreeFiles(below.tree.on_top(layer)), cached
@@ -331,6 +334,11 @@ class Solver:
             lent = borrowed if vertex.digest in shop.unread else None
             change = self._change(op, sources, parent, step, above=look.above, borrowed=lent)
             return shop.make_layer(parent, step, change, self._floor() if look.linked else None, lent)
+
+    def _is_unchanged(self, contents: Sequence[Digest]) -> bool:
+        """Whether files of this machine that were just copied are those that the key speaks of."""
+        checks = [self.shop.unchanged.get(str(digest)) for digest in contents]
+        return all(check() for check in checks if check is not None)
 
     def _files_of(self, digest: str) -> "FileMap | None":
         files = self.shop.selections.get(digest)
