@@ -12,7 +12,7 @@ import marshal
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from functools import partial
 from operator import attrgetter, itemgetter
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from builder.cache.filemap import FileMap
 
 _SMALL = 1 << 20
+_BATCH = 1000
 _CAPABILITY = "security.capability"
 
 
@@ -396,22 +397,32 @@ class Context:
     def _contents(self, entries: Sequence[FileEntry]) -> tuple[Contents, bool]:
         """The content of all regular files, and whether each still was what it had been when it was listed."""
         files = {(entry.device, entry.inode): entry for entry in entries if entry.kind is Kind.FILE}
-        known: Contents = {} if self._cache is None else self._cache.files([entry.key for entry in files.values()])
+        known: Contents = {}
+        if self._cache is not None:
+            for some in _batches(list(files.values())):
+                known.update(self._cache.files([entry.key for entry in some]))
         unknown = [entry for inode, entry in files.items() if inode not in known]
+        del files
         read_ns = 0 if self._cache is None else self._cache.clock()
+        stable = True
+        for some in _batches([entry for entry in unknown if entry.size <= _SMALL]):
+            stable &= self._learn([(entry, self._read(entry)) for entry in some], known, read_ns)
         large = [entry for entry in unknown if entry.size > _SMALL]
-        read = [(entry, self._read(entry)) for entry in unknown if entry.size <= _SMALL]
         if len(large) > 1:
             from concurrent.futures import ThreadPoolExecutor  # 5 ms, and most contexts have no large files
 
             with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "hash") as pool:
-                read += zip(large, pool.map(self._read, large), strict=True)
+                stable &= self._learn(list(zip(large, pool.map(self._read, large), strict=True)), known, read_ns)
         else:
-            read += [(entry, self._read(entry)) for entry in large]
+            stable &= self._learn([(entry, self._read(entry)) for entry in large], known, read_ns)
+        return known, stable
+
+    def _learn(self, read: Sequence[tuple[FileEntry, tuple[Content, bool]]], known: Contents, read_ns: int) -> bool:
+        """Note what was read from `read_ns` on; whether all of it still was what it had been when it was listed."""
         if self._cache is not None:
             self._cache.remember(((entry.key, content) for entry, (content, same) in read if same), read_ns)
         known.update(((entry.device, entry.inode), content) for entry, (content, _) in read)
-        return known, all(same for _, (_, same) in read)
+        return all(same for _, (_, same) in read)
 
     def _read(self, entry: FileEntry) -> tuple[Content, bool]:
         try:
@@ -474,26 +485,39 @@ Selected = Sequence[tuple[Found, Sequence[FileEntry]]]
 
 def _fingerprint(selected: Selected) -> bytes:
     """What the stats of a selection say; equal only if nothing was changed. An inode's kind never changes."""
-    stamps = [(found.name, list(map(_STAMP, entries))) for found, entries in selected]
-    return hashlib.sha256(marshal.dumps(stamps, 2)).digest()  # 2: later formats depend on who shares an object
+    told = hashlib.sha256()
+    for found, entries in selected:
+        told.update(marshal.dumps(found.name, 2))  # 2: later formats depend on who shares an object
+        for some in _batches(entries):
+            told.update(marshal.dumps(list(map(_STAMP, some)), 2))
+    return told.digest()
 
 
 def _digest(selected: Selected, contents: Contents) -> Digest:
     """Records of so many fields, each ended by a zero byte, which no name holds: no two selections collide."""
-    records: list[str] = []
+    told = hashlib.sha256()
     for found, entries in selected:
         cut = len(found.path) + 1 if found.path else 0
-        for entry in entries:
-            kind = entry.kind
-            name = entry.path[cut:] if found.is_dir else found.name
-            records.append(f"{kind.name}\0{name}\0{entry.mode:o}\0{entry.link}\0")
-            if kind is Kind.FILE:
-                content = contents[entry.device, entry.inode]
-                records.append(f"{content.sha256.hex()}\0{content.capability.hex()}\0")
-            elif kind in _DEVICES:
-                records.append(f"{entry.rdev}\0")
-        records.append("\0")
-    return Digest.of("".join(records).encode("utf-8", "surrogateescape"))
+        for some in _batches(entries):
+            records: list[str] = []
+            for entry in some:
+                kind = entry.kind
+                name = entry.path[cut:] if found.is_dir else found.name
+                records.append(f"{kind.name}\0{name}\0{entry.mode:o}\0{entry.link}\0")
+                if kind is Kind.FILE:
+                    content = contents[entry.device, entry.inode]
+                    records.append(f"{content.sha256.hex()}\0{content.capability.hex()}\0")
+                elif kind in _DEVICES:
+                    records.append(f"{entry.rdev}\0")
+            told.update("".join(records).encode("utf-8", "surrogateescape"))
+        told.update(b"\0")
+    return Digest("sha256", told.hexdigest())
+
+
+def _batches(entries: Sequence[FileEntry]) -> Iterator[Sequence[FileEntry]]:
+    """So many at a time that what is made of them takes little memory."""
+    for start in range(0, len(entries), _BATCH):
+        yield entries[start : start + _BATCH]
 
 
 def _sha256(file: int, size: int, check: Callable[[], None]) -> bytes:
