@@ -14,6 +14,7 @@ from registry.model import Platform
 from registry.model.platform import native
 
 _FOLDER = "/proc/sys/fs/binfmt_misc"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OWN_32_BIT = {("amd64", "386"), ("arm64", "arm")}
 # by the name that GOARCH has for it: class (1: 32 bits, 2: 64), byte order (1: little, 2: big), e_machine
 _MACHINES = {
@@ -92,19 +93,25 @@ def check_runnable(platform: str) -> None:
 
 def read_entries() -> dict[str, str]:
     """The text of each entry of binfmt_misc, mounted or not; none if the kernel does not have it."""
-    from runner.kernel.mounts import filesystem
-
     try:
-        if os.path.exists(f"{_FOLDER}/status"):
-            folder = os.open(_FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        else:
-            folder = filesystem("binfmt_misc")  # attached nowhere
+        folder = os.open(_FOLDER, _DIRECTORY) if os.path.exists(f"{_FOLDER}/status") else _unattached()
     except OSError:
         return {}
     try:
         return {name: _read(name, folder) for name in os.listdir(folder) if name not in {"register", "status"}}
     finally:
         os.close(folder)
+
+
+def _unattached() -> int:
+    """The file system, mounted for us alone and nowhere to be seen."""
+    from runner.kernel.mounts import filesystem
+
+    mount = filesystem("binfmt_misc")
+    try:
+        return os.open(".", _DIRECTORY, dir_fd=mount)
+    finally:
+        os.close(mount)
 
 
 def _read(name: str, folder: int) -> str:
