@@ -69,7 +69,7 @@ class _Words:
         if not (self._truth("image-manifest", default=True) and self._truth("oci-mediatypes", default=True)):
             raise BuilderError(
                 f"{self._where}: the old form of caches is only read",
-                hint="leave image-manifest and oci-mediatypes out: every BuildKit since 0.12 reads what is written",
+                hint="leave image-manifest and oci-mediatypes out: BuildKit reads what is written",
             )
         return CachePlace(
             kind,
