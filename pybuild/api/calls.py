@@ -57,7 +57,7 @@ class Call:
     async def body(self, kind: type[T], *, optional: bool = False) -> T:
         """The JSON body as `kind`. Raises BadRequest: none, not JSON, of another shape."""
         content = await self._content()
-        if not content and optional:
+        if optional and content.strip() in {b"", b"null"}:
             content = b"{}"
         elif self.request.content_type != "application/json":
             raise BadRequest(

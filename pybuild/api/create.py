@@ -180,7 +180,7 @@ def options_of(body: Body, *, name: str = "", platform: str = "") -> Asked:
         attached=bool(body.attach_stdin or body.attach_stdout or body.attach_stderr),
         stdin_once=bool(body.stdin_once),
         auto_remove=bool(host.auto_remove),
-        restart=_restart(host),
+        restart=restart_of(host),
         mounts=tuple(_mounts(body, host)),
         volumes_from=tuple(host.volumes_from or ()),
         publish=tuple(_published(host.port_bindings or {})),
@@ -191,7 +191,7 @@ def options_of(body: Body, *, name: str = "", platform: str = "") -> Asked:
         dns_search=tuple(host.dns_search or ()),
         dns_option=tuple(host.dns_options or ()),
         add_host=parse.parse_pairs(host.extra_hosts or (), "add-host", ":="),
-        resources=_resources(host),
+        resources=resources_of(host),
         ulimits=tuple(_ulimit(limit) for limit in host.ulimits or ()),
         shm_size=_positive(host.shm_size, "ShmSize"),
         oom_score_adj=host.oom_score_adj or None,
@@ -215,7 +215,7 @@ def options_of(body: Body, *, name: str = "", platform: str = "") -> Asked:
 
 
 def _refuse_or_warn(body: Body, host: HostConfig) -> Iterable[str]:
-    if host.auto_remove and _restart(host).name != "no":
+    if host.auto_remove and restart_of(host).name != "no":
         raise BadRequest("can't create 'AutoRemove' container with restart policy")
     if host.links:
         raise NotYet("links are not supported; containers reach each other by address")
@@ -227,7 +227,7 @@ def _refuse_or_warn(body: Body, host: HostConfig) -> Iterable[str]:
         yield "health checks are not run yet"
 
 
-def _restart(host: HostConfig) -> RestartPolicy:
+def restart_of(host: HostConfig) -> RestartPolicy:
     asked = host.restart_policy or Restart()
     if asked.maximum_retry_count < 0 or (asked.maximum_retry_count and asked.name != "on-failure"):
         raise BadRequest("invalid restart policy: maximum retry count can only be used with 'on-failure'")
@@ -294,7 +294,7 @@ def _mount(asked: MountAsked) -> MountOption:
     return found
 
 
-def _resources(host: HostConfig) -> Resources:
+def resources_of(host: HostConfig) -> Resources:
     memory, swap = _positive(host.memory, "Memory"), host.memory_swap or 0
     if 0 < memory < 6 << 20:
         raise BadRequest("Minimum memory limit allowed is 6MB")

@@ -138,7 +138,7 @@ def run(settings: Globals, /, **given: Any) -> int:  # noqa: ANN401 -- sixty opt
         options = _parsed(given)
     if not given["detach"]:
         check_terminal(tty=options.tty, stdin=options.interactive)
-    with _engine(settings) as containers:
+    with engine(settings) as containers:
         with _as_run_failure():
             containers.supervisor.wake()
             containers.recover()
@@ -399,7 +399,7 @@ def exec_(
 
     check_terminal(tty=tty, stdin=interactive and not detach)
     variables = [entry for path in env_file for entry in parse_env_file(_text_of(path), path)] + list(env)
-    with _engine(settings) as containers:
+    with engine(settings) as containers:
         streams = [] if detach else ["stdout", "stderr", *(["stdin"] if interactive else [])]
         running = containers.exec(
             containers.find(container),
@@ -430,7 +430,7 @@ def attach(settings: Globals, *, container: str, no_stdin: bool, detach_keys: st
     """Follow the output of a running container, and type into it. Leave it by ctrl-p ctrl-q."""
     from pybuild.cli.streams import check_terminal, follow, terminal_size
 
-    with _engine(settings) as containers:
+    with engine(settings) as containers:
         found = containers.find(container)
         options = found.record.options
         stdin = options.interactive and not no_stdin
@@ -454,10 +454,10 @@ def start(settings: Globals, *, names: tuple[str, ...], attached: bool, interact
     """Start stopped containers."""
     from pybuild.cli.streams import check_terminal, signals_held, terminal_size
 
-    with _engine(settings) as containers:
+    with engine(settings) as containers:
         containers.recover()
         if not (attached or interactive):
-            return _each(names, lambda name: _start_quietly(containers, name))
+            return each(names, lambda name: _start_quietly(containers, name))
         if len(names) > 1:
             raise click.UsageError("only one container can be attached to")
         record = containers.find(names[0]).record
@@ -496,9 +496,9 @@ def stop(settings: Globals, *, names: tuple[str, ...], timeout: int | None, numb
     from pybuild.engine.options import parse_signal
 
     chosen = parse_signal(number) if number else None
-    with _engine(settings) as containers:
+    with engine(settings) as containers:
         containers.recover()
-        return _each(names, lambda name: containers.stop(containers.find(name), timeout, chosen))
+        return each(names, lambda name: containers.stop(containers.find(name), timeout, chosen))
 
 
 @click.command(epilog=examples("pybuild kill web", "pybuild kill -s HUP web"))
@@ -510,9 +510,9 @@ def kill(settings: Globals, *, names: tuple[str, ...], number: str) -> int:
     from pybuild.engine.options import parse_signal
 
     chosen = parse_signal(number)
-    with _engine(settings) as containers:
+    with engine(settings) as containers:
         containers.recover()
-        return _each(names, lambda name: containers.kill(containers.find(name), chosen))
+        return each(names, lambda name: containers.kill(containers.find(name), chosen))
 
 
 @click.command(epilog=examples("pybuild wait job && echo done"))
@@ -520,8 +520,8 @@ def kill(settings: Globals, *, names: tuple[str, ...], number: str) -> int:
 @click.pass_obj
 def wait(settings: Globals, *, names: tuple[str, ...]) -> int:
     """Wait until containers stop, and print their exit codes."""
-    with _engine(settings) as containers:
-        return _each(names, lambda name: str(containers.wait(containers.find(name))))
+    with engine(settings) as containers:
+        return each(names, lambda name: str(containers.wait(containers.find(name))))
 
 
 @click.command(epilog=examples("pybuild rm web", "pybuild rm -f $(pybuild ps -aq)"))
@@ -540,9 +540,9 @@ def rm(settings: Globals, *, names: tuple[str, ...], force: bool, volumes: bool)
             if not force:
                 raise
 
-    with _engine(settings) as containers:
+    with engine(settings) as containers:
         containers.recover()
-        return _each(names, remove)
+        return each(names, remove)
 
 
 # --- ps, inspect, logs ------------------------------------------------------------------------------------------------
@@ -574,7 +574,7 @@ def ps(
 
     wanted = _filters(filters)
     count = 1 if latest else last
-    with _engine(settings) as containers:
+    with engine(settings) as containers:
         containers.recover()
         found = [container for container in containers.all() if matches(container, wanted)]
     if count >= 0:
@@ -609,7 +609,7 @@ _PS_TITLES = {
 def inspect(settings: Globals, *, names: tuple[str, ...], form: str, kind: str | None) -> int:
     """Show all there is to know of containers or images, as JSON."""
     found, failed = [], 0
-    with _engine(settings) as containers:
+    with engine(settings) as containers:
         containers.recover()
         for name in names:
             try:
@@ -661,7 +661,7 @@ def logs(
 
     if tail != "all" and not tail.isdigit():
         raise click.UsageError(f"--tail takes a number or all, not {tail!r}")
-    with _engine(settings) as containers:
+    with engine(settings) as containers:
         found = containers.find(container)
         tty = found.record.options.tty
         records = read_log(
@@ -710,14 +710,14 @@ def _moment(text: str) -> int | None:
 
 
 @contextlib.contextmanager
-def _engine(settings: Globals) -> "Iterator[Containers]":
+def engine(settings: Globals) -> "Iterator[Containers]":
     from pybuild.engine.containers import Containers
 
     with Containers(settings.root) as containers:
         yield containers
 
 
-def _each(names: Sequence[str], act: Callable[[str], str | None]) -> int:
+def each(names: Sequence[str], act: Callable[[str], str | None]) -> int:
     """Do it for each name, and print what came of it (or the name); errors do not keep the others from being done."""
     failed = 0
     for name in names:

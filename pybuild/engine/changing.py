@@ -5,14 +5,17 @@ Not here: their life (containers.py).
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pybuild.engine.containers import DEFAULT_CGROUP_PARENT, Container, Containers
 from pybuild.engine.names import check_name
+from pybuild.engine.options import Restart
 from pybuild.engine.records import Record
 from pybuild.engine.usage import counter
 from pybuild.errors import Conflict, EngineError, NotFound
+from runner.container.limits import settings as limit_settings
 from runner.container.state import write_state
 from runner.errors import NoSuchContainer
 from runner.kernel.cgroups import Cgroup
@@ -60,6 +63,42 @@ def rename(containers: Containers, container: Container, name: str) -> Record:
         record = containers.records.rename(container.record, check_name(name))
     containers.tell(record, "rename", oldName=f"/{old}")
     return record
+
+
+def update(
+    containers: Containers, container: Container, limits: Mapping[str, Any], policy: Restart | None
+) -> list[str]:
+    """Change limits, at once if it runs, and the restart policy. Returns what the kernel refused.
+
+    Args:
+        containers: where it lives.
+        container: which one.
+        limits: fields of Resources with their new values.
+        policy: None: as it is.
+    """
+    warnings: list[str] = []
+    with containers.records.locked(container.record.id):
+        record = containers.records.load(container.record.id)
+        options = record.options
+        resources = replace(options.resources, **limits)
+        if 0 < resources.memory_swap < resources.memory:
+            raise Conflict(
+                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same "
+                "time"
+            )
+        if containers.is_running(record.id):
+            cgroup = cgroup_of(record)
+            settings = limit_settings(resources, cgroup.hierarchies.driver)
+            for setting in settings:  # of memory and memory with swap one may have to come before the other
+                cgroup.apply(setting)
+            cgroup.warnings.clear()
+            for setting in settings:
+                cgroup.apply(setting)
+            warnings = cgroup.warnings
+        changed = replace(options, resources=resources, restart=policy or options.restart)
+        containers.records.put(replace(record, options=changed))
+    containers.tell(record, "update")
+    return warnings
 
 
 def resize(containers: Containers, container: Container, rows: int, columns: int) -> None:

@@ -1,7 +1,7 @@
 """What is kept of containers on disk: one directory each, and the links that make names unique.
 
     root/containers/
-      <id>/config.json     what the container is; only its name may change
+      <id>/config.json     what the container is; its name, limits and restart policy may change
       <id>/state.json      how it is (runner/container/state.py)
       <id>/network.json    its address and ports while it is attached
       <id>/{hostname,hosts,resolv.conf}, json.log…
@@ -172,14 +172,18 @@ class Records:
     def rename(self, record: Record, name: str) -> Record:
         """The same container under another name. The caller holds its lock. Raises Conflict when it is taken."""
         renamed = replace(record, name=name)
-        path = self.of(record.id) / "config.json"
         with locked(self.directory / ".lock"):
             self._named(renamed)
-            draft = path.with_suffix(".new")
-            draft.write_bytes(msgspec.json.encode(renamed))
-            draft.rename(path)
+            self.put(renamed)
             (self._names / record.name).unlink(missing_ok=True)
         return renamed
+
+    def put(self, record: Record) -> None:
+        """Replace what is kept of a container. The caller holds its lock."""
+        path = self.of(record.id) / "config.json"
+        draft = path.with_suffix(".new")
+        draft.write_bytes(msgspec.json.encode(record))
+        draft.rename(path)
 
     def remove(self, container_id: str, name: str) -> None:
         """Forget a container: its name is free at once; the rest may take a moment. Idempotent."""
