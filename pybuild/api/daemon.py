@@ -103,6 +103,7 @@ class Daemon:
     async def open(self) -> None:
         self.hub.open()
         await self._reconcile()
+        self.background(self._keep_up())
 
     async def close(self) -> None:
         """Let go; containers go on, and clean up behind themselves."""
@@ -130,6 +131,33 @@ class Daemon:
             if record.options.restart.name == "always" or not is_stopped(directory):
                 clear(directory)
         return found
+
+    async def _keep_up(self) -> None:
+        """With what others do: a container that they start may have viewers here, one that is gone has no execs."""
+        with self.hub.listen() as news:
+            while True:
+                happened = await news.get()
+                if happened is None or happened.kind != "container":
+                    continue
+                if happened.action == "start":
+                    for viewer in self.viewers.pop(happened.id, []):
+                        self.background(self._catch_up(happened.id, viewer))
+                elif happened.action == "destroy":
+                    self.execs = {key: one for key, one in self.execs.items() if one.container_id != happened.id}
+                    for viewer in self.viewers.pop(happened.id, []):
+                        viewer.over.set()
+
+    async def _catch_up(self, container_id: str, viewer: Viewer) -> None:
+        """Attach somebody who waited to a container that was started by another process."""
+        from pybuild.api.streams import carry
+
+        try:
+            with Talk(await self.run(self.containers.supervisor.attach, container_id, viewer.streams)) as talk:
+                await carry(talk, viewer.client, viewer.pump_input if "stdin" in viewer.streams else None)
+        except (RunnerError, OSError):
+            pass  # over already, or the viewer has left
+        finally:
+            viewer.over.set()
 
     # --- work -------------------------------------------------------------------------------------------------------
 

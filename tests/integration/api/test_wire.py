@@ -200,6 +200,21 @@ class TestAttach:
             assert output(one.until(b"for both\n")) == output(other.until(b"for both\n")) == b"for both\n"
         api.http.delete(f"/containers/{made}", params={"force": "1"})
 
+    def test_sees_a_container_that_the_other_door_starts(self, api: Api) -> None:
+        made = api.create("sh", "-c", "read line; echo got $line", OpenStdin=True)
+        with api.raw() as wire:
+            wire.upgrade(f"/containers/{made}/attach?stream=1&stdin=1&stdout=1")
+            api.pybuild.ok("start", made)
+            wire.sock.sendall(b"this\n")
+            assert output(wire.all()) == b"got this\n"
+
+    def test_ends_when_the_container_is_removed(self, api: Api) -> None:
+        made = api.create("true")
+        with api.raw() as wire:
+            wire.upgrade(f"/containers/{made}/attach?stream=1&stdout=1")
+            api.http.delete(f"/containers/{made}")
+            assert wire.all() == b""
+
 
 class TestWait:
     def test_answers_with_headers_at_once_and_with_the_code_at_the_end(self, api: Api) -> None:
@@ -319,6 +334,12 @@ class TestExec:
             assert b"executable file not found" in wire.all()
         assert api.http.get(f"/exec/{one}/json").json()["ExitCode"] == 127
         api.http.delete(f"/containers/{made}", params={"force": "1"})
+
+    def test_is_forgotten_with_its_container(self, api: Api) -> None:
+        made = api.run("sleep", "1000")
+        one = self.exec(api, made, "true")
+        api.http.delete(f"/containers/{made}", params={"force": "1"})
+        until(lambda: api.http.get(f"/exec/{one}/json").status_code == 404, "it is still known")
 
     def test_of_one_that_does_not_run_is_a_conflict(self, api: Api) -> None:
         made = api.create("true")
