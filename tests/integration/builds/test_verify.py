@@ -181,6 +181,11 @@ class TestCommand:
             "different: layer 2 of 3 (COPY d /d # buildkit): /d/f: byte 0: b'1' in the image, b'9' in the rebuilt one\n"
         )
 
+    def test_an_image_may_be_told_by_its_id(self, bench: Bench, built: "Built") -> None:
+        name = built.result.image_id.short
+        done = self.run(bench.root, "verify", name, "--", "-q", "--network", "none", str(bench.context))
+        assert done.stdout == f"the same: {name} is {built.result.digest}\n"
+
     def test_an_image_that_is_not_here_is_told(self, bench: Bench) -> None:
         done = self.run(bench.root, "verify", "nothing:1", "--", str(bench.context))
         assert done.returncode == 1
