@@ -5,7 +5,7 @@ from typing import Any
 
 from builder.cache.filemap import FileMap, differences
 from builder.cache.parts import Input, Parts
-from builder.cache.report import Reason
+from builder.cache.report import Reason, printable
 
 _SHOWN = 60  # characters of a value
 _BEFORE = 15  # of them, how many before the first that differs
@@ -113,7 +113,7 @@ def _files(title: str, old: FileMap | None, new: FileMap | None) -> Iterator[Rea
         return
     found = differences(old, new)
     for path, how in found[:_FILES]:
-        yield Reason("file", f"{path or '.'} in {title}: {how}")
+        yield Reason("file", f"{printable(path) or '.'} in {title}: {how}")
     if len(found) > _FILES:
         yield Reason("source", f"{len(found) - _FILES} more files of {title}")
     if not found:

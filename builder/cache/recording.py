@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from builder.cache.ledger import Ledger, identity
-from builder.cache.report import SKIPPED, Reason, Report, StepReport, write
+from builder.cache.report import SKIPPED, Reason, Report, StepReport, printable, write
 from builder.dockerfile.instructions import Arg, Dockerfile, DockerfileError, Env
 from builder.plan.stages import Stages, touches_files
 from builder.plan.vertices import Vertex, in_order
@@ -54,7 +54,7 @@ def recording(
         yield ledger
     finally:
         steps = [*ledger.steps(), *unneeded(dockerfile, vertices)]
-        report = Report(context, file, target, tuple(tags), began, tuple(steps))
+        report = Report(printable(context), printable(file), target, tuple(tags), began, tuple(steps))
         with suppress(StoreError, OSError):  # a full disk: the build's own error is told
             ledger.keep()
             write(report, logs())

@@ -48,6 +48,11 @@ class Report(Struct, frozen=True):
         return [step for step in self.steps if plain in " ".join(step.name.casefold().split())]
 
 
+def printable(path: str) -> str:
+    """A path as a report holds it: bytes that are no UTF-8, and what would move a terminal's cursor, as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in path)
+
+
 def write(report: Report, directory: Path) -> None:
     draft = directory / f"{FILE}.new"
     draft.write_bytes(msgspec.json.encode(report))

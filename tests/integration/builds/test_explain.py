@@ -54,6 +54,15 @@ def test_names_the_changed_file_and_the_steps_that_it_made_miss(told: Told, base
     assert reason.endswith("COPY src /src gave other files")
 
 
+@pytest.mark.parametrize(("name", "told_name"), [(b"bad\xffname", r"bad\udcffname"), (b"a\nb\x1b[2J", r"a\nb\x1b[2J")])
+def test_any_name_of_a_file_can_be_told(told: Told, bench: "Bench", name: bytes, told_name: str) -> None:
+    text = "FROM scratch\nCOPY . /\n"
+    told.build(text, files={"f": ""})
+    (bench.context / os.fsdecode(name)).touch()
+    (_, reasons), *_ = told.build(text).values()
+    assert [reason for reason in reasons if reason.startswith(told_name)]
+
+
 def test_a_step_whose_files_come_out_the_same_says_so_by_hitting(told: Told, base: str) -> None:
     text = base + "FROM base\nCOPY a /a\nRUN rm /a\nRUN echo x > /x\n"
     told.build(base + "FROM base\nCOPY a /a\nRUN true\n", files={"a": "1"})
