@@ -16,7 +16,7 @@ from pathlib import Path
 import atheris
 
 logging.disable()  # the next lines would tell of each module
-with atheris.instrument_imports(include=["builder", "registry"]):
+with atheris.instrument_imports(include=["builder.dockerfile", "builder.plan", "builder.layers", "registry.archive"]):
     from tests.fuzz.targets import TARGETS, Target
 
 _SECONDS = 60  # for one input
