@@ -28,7 +28,6 @@ MOST = 400_000  # names in a context; a memo of more would cost more than it is 
 # What differs between two shells, or two lines of one, and means nothing to a build.
 _NOISE = frozenset({"_", "OLDPWD", "SHLVL", "WINDOWID", "COLUMNS", "LINES"})
 _MAGIC = b"pybuild, a build that changed nothing, 1\n"
-_LONGEST_NAME = 180
 _SOURCES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _PACKAGES = ("builder", "pybuild", "registry")
 
@@ -39,7 +38,7 @@ class Memo:
     def __init__(
         self,
         *,
-        key: object,
+        key: str,
         until: float,
         context: str,
         pruned: "Sequence[str]",
@@ -151,20 +150,28 @@ def state_root(words: "Sequence[str]") -> str:
 
 
 def place(root: str, words: "Sequence[str]") -> str:
-    """Where the memo of a command line lies. Two may share a place: the last one has it."""
-    name = " ".join(words).replace("%", "%25").replace("/", "%2f").replace("\0", "%00")
-    short = os.fsencode(name)[-_LONGEST_NAME:]
-    return f"{root}/again/{os.fsdecode(short)}"
+    """Where the memo of a command line lies."""
+    return f"{root}/again/{_digest((os.getcwd(), tuple(words)))}"
 
 
-def key(words: "Sequence[str]") -> object:
-    """All that a build takes from elsewhere than from files and from the store."""
+def _digest(value: object) -> str:
+    """Stands for a value that is not to be on disk: words and variables may hold secrets."""
+    try:
+        from _blake2 import blake2b  # hashlib brings OpenSSL along: 3 ms
+    except ImportError:
+        from hashlib import blake2b
+    content = marshal.dumps(value, 2)  # type: ignore[arg-type]  # it is made of tuples, text and numbers
+    return blake2b(content, digest_size=32).hexdigest()
+
+
+def key(words: "Sequence[str]") -> str:
+    """Stands for all that a build takes from elsewhere than from files and from the store."""
     environment = [item for item in sorted(os.environ.items()) if item[0] not in _NOISE]
     machine = os.uname()
-    return (
+    return _digest((
         tuple(words), os.getcwd(), environment, os.geteuid(), sys.stderr.isatty(), machine.machine, machine.release,
         sys.version, list(_sources()),
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _sources() -> "Iterator[tuple[str, int, int]]":

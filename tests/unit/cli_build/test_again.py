@@ -83,7 +83,7 @@ def test_too_many_names_are_no_listing(context: Path, monkeypatch: pytest.Monkey
 
 
 MEMO = again.Memo(
-    key=("a",), until=1.0, context="/c", pruned=["x"], files=b"f", watched=[("/w", None)], blobs=[("/b", 1)],
+    key="a", until=1.0, context="/c", pruned=["x"], files=b"f", watched=[("/w", None)], blobs=[("/b", 1)],
     facts=[("SELECT 1", (), (1,))], report=None, output=("out", ""),
 )  # fmt: skip
 
@@ -101,3 +101,13 @@ def test_a_memo_that_is_not_whole_is_none(cut: int) -> None:
 
 def test_a_memo_of_zeros_is_none() -> None:
     assert again.Memo.parse(bytes(len(MEMO.to_bytes()))) is None
+
+
+def test_neither_words_nor_variables_are_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "hidden-variable")
+    words = ["build", "--build-arg", "PASSWORD=hidden-word", "."]
+    kept = again.key(words) + again.place("/root", words)
+    assert "hidden" not in kept
+    monkeypatch.setenv("TOKEN", "another")
+    assert again.key(words) not in kept
+    assert again.place("/root", words) in kept
