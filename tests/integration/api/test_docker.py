@@ -3,6 +3,8 @@
 import json
 import subprocess
 
+import pexpect
+
 from tests.integration.api.conftest import DOCKER, PATIENCE, Api, until
 
 
@@ -163,3 +165,49 @@ class TestNumbers:
         assert api.http.get("/system/df", params={"type": "nosuch"}).status_code == 400
         api.ok("rm", "on-disk")
         api.ok("volume", "rm", "disk")
+
+
+def sized(rows: int, columns: int) -> str:
+    """Wait until the terminal has that size: the client tells it after the start."""
+    return f"until [ \"$(stty size 2>/dev/null)\" = '{rows} {columns}' ]; do sleep 0.1; done; echo has {rows}"
+
+
+class TestTerminal:
+    def test_has_the_size_of_the_user_s_and_follows_it(self, api: Api) -> None:
+        script = f"{sized(31, 97)}; {sized(20, 60)}; read line; echo typed $line"
+        words = ["run", "--rm", "-it", "busybox", "sh", "-c", script]
+        child = pexpect.spawn(DOCKER, words, env=api.environment, dimensions=(31, 97), timeout=PATIENCE)
+        child.expect("has 31")
+        child.setwinsize(20, 60)
+        child.expect("has 20")
+        child.sendline("this")
+        child.expect("typed this")
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus == 0
+
+    def test_is_left_by_keys_and_attached_to_again(self, api: Api) -> None:
+        words = ["run", "-it", "--name", "left", "busybox", "sh"]
+        child = pexpect.spawn(DOCKER, words, env=api.environment, timeout=PATIENCE)
+        child.expect("# ")
+        child.send("\x10\x11")
+        child.expect(pexpect.EOF)
+        child.close()
+        assert api.ok("inspect", "-f", "{{.State.Running}}", "left") == "true\n"
+        child = pexpect.spawn(DOCKER, ["attach", "left"], env=api.environment, timeout=PATIENCE)
+        child.sendline("exit 5")
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus == 5
+        api.ok("rm", "left")
+
+    def test_of_an_exec_is_one_of_its_own(self, api: Api) -> None:
+        api.ok("run", "-d", "--name", "entered", "busybox", "sleep", "1000")
+        words = ["exec", "-it", "entered", "sh", "-c", f"tty; {sized(25, 90)}; exit 4"]
+        child = pexpect.spawn(DOCKER, words, env=api.environment, dimensions=(25, 90), timeout=PATIENCE)
+        child.expect("/dev/pts/")
+        child.expect("has 25")
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus == 4
+        api.ok("rm", "-f", "entered")
