@@ -67,6 +67,11 @@ class MountAsked(msgspec.Struct, rename="pascal"):
     tmpfs_options: TmpfsOptions | None = None
 
 
+class LogConfig(msgspec.Struct, rename="pascal"):
+    type: str = ""
+    config: dict[str, str] | None = None
+
+
 class HostConfig(msgspec.Struct, rename="pascal"):
     """The fields that mean something here."""
 
@@ -114,6 +119,15 @@ class HostConfig(msgspec.Struct, rename="pascal"):
     ulimits: list[Ulimit] | None = None
     devices: list[DeviceAsked] | None = None
     device_requests: list[Any] | None = None
+    device_cgroup_rules: list[str] | None = None
+    log_config: LogConfig | None = None
+    runtime: str | None = ""
+    storage_opt: dict[str, str] | None = None
+    oom_kill_disable: bool | None = False
+    memory_swappiness: int | None = None
+    blkio_weight_device: list[Any] | None = None
+    blkio_device_read_bps: list[Any] | None = None
+    blkio_device_write_bps: list[Any] | None = None
     masked_paths: list[str] | None = None
     readonly_paths: list[str] | None = None
 
@@ -223,6 +237,20 @@ def _refuse_or_warn(body: Body, host: HostConfig) -> Iterable[str]:
         raise NotYet("device requests (--gpus) are not supported")
     if host.userns_mode not in {"", "host", None}:
         raise NotYet(f"user namespace mode {host.userns_mode!r} is not supported")
+    if host.device_cgroup_rules:
+        raise NotYet("device rules (--device-cgroup-rule) are not supported yet; name the devices by --device")
+    if host.log_config and (host.log_config.type not in {"", "json-file"} or host.log_config.config):
+        yield "log options are not supported yet: the log is json-file, 5 files of 20 MB"
+    ignored = {
+        "Runtime": host.runtime not in {None, "", "pybuild", "runc", "io.containerd.runc.v2"},
+        "StorageOpt": host.storage_opt,
+        "OomKillDisable": host.oom_kill_disable,
+        "MemorySwappiness": host.memory_swappiness not in {None, -1},
+        "limits of single block devices": (
+            host.blkio_weight_device or host.blkio_device_read_bps or host.blkio_device_write_bps
+        ),
+    }
+    yield from (f"{name} has no effect here" for name, given in ignored.items() if given)
     if body.healthcheck and (body.healthcheck.get("Test") or ["NONE"])[0] != "NONE":
         yield "health checks are not run yet"
 

@@ -3,7 +3,17 @@
 import pytest
 
 from pybuild.api.calls import parse_filters
-from pybuild.api.create import Binding, Body, DeviceAsked, HostConfig, MountAsked, Networking, Restart, options_of
+from pybuild.api.create import (
+    Binding,
+    Body,
+    DeviceAsked,
+    HostConfig,
+    LogConfig,
+    MountAsked,
+    Networking,
+    Restart,
+    options_of,
+)
 from pybuild.api.dispatch import find
 from pybuild.api.problems import ApiError, BadRequest, NoSuchThing, NotYet, message_of, status_of
 from pybuild.api.transfers import Login, credentials_of
@@ -136,11 +146,25 @@ class TestCreate:
         assert status_of(raised.value) == 400
 
     @pytest.mark.parametrize(
-        "host", [HostConfig(links=["a:b"]), HostConfig(userns_mode="keep-id"), HostConfig(device_requests=[{}])]
+        "host",
+        [
+            HostConfig(device_cgroup_rules=["c 1:1 rwm"]),
+            HostConfig(links=["a:b"]),
+            HostConfig(userns_mode="keep-id"),
+            HostConfig(device_requests=[{}]),
+        ],
     )
     def test_what_is_not_there_is_never_ignored(self, host: HostConfig) -> None:
         with pytest.raises(NotYet):
             self.options(host)
+
+    def test_what_has_no_effect_is_told(self) -> None:
+        host = HostConfig(runtime="kata", log_config=LogConfig("journald"), oom_kill_disable=True, memory_swappiness=-1)
+        warnings = options_of(Body(image="busybox", host_config=host)).warnings
+        assert [word.split()[0] for word in warnings] == ["log", "Runtime", "OomKillDisable"]
+        assert (
+            options_of(Body(image="busybox", host_config=HostConfig(log_config=LogConfig("json-file")))).warnings == ()
+        )
 
     def test_a_network_of_one_s_own_is_never_ignored(self) -> None:
         networking = Networking({"mine": {}})
