@@ -84,6 +84,8 @@ class Compared:
             found.append(f"edited: {self.edited} is not what a build without cache gives: {self.edited_fresh}")
         if not self.their_edited.refusal:
             more = self._steps(self.edited) - self._steps(self.their_edited)
+            if "ONBUILD " in self.build.dockerfile and len(self.edited.done) <= len(self.their_edited.done):
+                more = set()  # the two number triggers differently
             found += [f"edited: done again: {step}" for step in sorted(more)]
         return found
 
