@@ -115,10 +115,17 @@ class StoreBases:
                 found = known or self._fetched(reference, platform, step)
         except RegistryError as error:
             step.failed(str(error))
-            hint = error.hint or "check the name, or pull it by hand to see more"
+            hint = self._here(reference) or error.hint or "check the name, or pull it by hand to see more"
             raise BuilderError(f"{at.file}:{at.line}: can't get the image {reference}: {error}", hint=hint) from error
         except BaseException:
             step.canceled()
             raise
         step.done()
         return found
+
+    def _here(self, reference: Reference) -> str | None:
+        """What to do if it is here, but for another platform."""
+        with suppress(RegistryError):
+            platform = find_image(self.store, reference).config.platform
+            return f"it is here for {platform} only; for another platform build it, or pull it where it can be had"
+        return None

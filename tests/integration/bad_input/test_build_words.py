@@ -138,7 +138,7 @@ OPTIONS = [
     (["-o", "type=tar,dest=/tmp"], 1, "can't write to /tmp: Is a directory", "dest="),
     (["-o", "type=local,dest=/etc/hostname"], 1, "can't write to /etc/hostname", "dest="),
     (["-o", "type=tar,dest=/dev/full"], 1, "can't write to /dev/full: No space left", "dest="),
-    (["--platform", "linux/riscv64"], 2, "linux/riscv64", "machine"),
+    (["--platform", "linux/riscv64"], 1, "can't get the image busybox", "it is here for linux/amd64 only"),
     (["--network", "foo"], 2, "--network foo", "none"),
     (["--compression", "foo"], 1, "unknown compression 'foo'", "zstd"),
     (["--allow", "foo"], 2, "--allow foo", "network.host"),
