@@ -17,6 +17,7 @@ root, seed = sys.argv[1], int(sys.argv[2])
 random.seed(seed)
 names = [f"sha256:{number}" for number in range(8)]
 snapshots = Snapshots(root)
+committed = 0
 for turn in range(60):
     try:
         parent = random.choice([None, *filter(snapshots.exists, names)])
@@ -26,6 +27,7 @@ for turn in range(60):
         (Path(active.upper) / "file").write_text("whole")
         if random.random() < 0.7:
             snapshots.commit(active.key, random.choice(names))
+            committed += 1
         else:
             snapshots.remove(active.key)
         if random.random() < 0.3:
@@ -36,6 +38,7 @@ for turn in range(60):
         # what the others do may come between a look and the deed, but then the answer says so
         if "in use" not in str(error) and "there is no snapshot" not in str(error):
             raise
+assert committed, "nobody did what is tested"
 """
 
 
@@ -46,6 +49,6 @@ def test_many_at_once(ram_path: Path) -> None:
         snapshots.sweep()
         present = [name for name in os.listdir(snapshots.root) if name.isdecimal()]
         committed = [name for name in (f"sha256:{number}" for number in range(8)) if snapshots.exists(name)]
-        assert len(present) == len(committed) > 0
+        assert len(present) == len(committed)  # none, if the last ones swept all
         for name in present:
             assert (snapshots.root / name / "fs" / "file").read_text() == "whole"
