@@ -5,15 +5,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytest
 
 from registry.server.state import Settings
+from registry.storage import ContentStore
 from tests.integration.registry.support import Client, Registry
-
-if TYPE_CHECKING:
-    from registry.storage import ContentStore
 
 HEX = "a" * 64
 
@@ -94,11 +92,17 @@ class TestWrongDoor:
 
 class TestBug:
     def test_of_ours_tells_the_client_nothing_and_the_log_everything(
-        self, run_registry: Callable[..., Registry], caplog: pytest.LogCaptureFixture
+        self, root: Path, run_registry: Callable[..., Registry], caplog: pytest.LogCaptureFixture
     ) -> None:
         class Broken:
-            def close(self) -> None:
-                pass
+            """A store that lacks one thing."""
+
+            whole = ContentStore.open(root)
+
+            def __getattr__(self, name: str) -> object:
+                if name == "manifest":
+                    raise AttributeError("Broken")
+                return getattr(self.whole, name)
 
         registry = run_registry(Settings(), store=cast("ContentStore", Broken()))
         answer = registry.ask("GET", "/v2/app/manifests/1")
