@@ -60,7 +60,7 @@ def test_none_has_only_loopback_and_host_has_ours(pybuild: Pybuild) -> None:
 def test_names_of_servers_and_hosts_can_be_given(pybuild: Pybuild) -> None:
     found = pybuild.ok(
         "run", "--rm", "--dns", "192.0.2.1", "--dns-search", "example.test", "--add-host", "db:192.0.2.9", "busybox",
-        "sh", "-c", "cat /etc/resolv.conf; grep db /etc/hosts",
+        "sh", "-c", "cat /etc/resolv.conf; grep -w db /etc/hosts",
     )  # fmt: skip
     assert found == "nameserver 192.0.2.1\nsearch example.test\n192.0.2.9\tdb\n"
 
